@@ -99,6 +99,10 @@ class _Frontier(NamedTuple):
     writable: npt.NDArray[np.bool_]
     user: npt.NDArray[np.bool_]
 
+    def pick(self, rows: slice | npt.NDArray[np.intp]) -> "_Frontier":
+        """Return the selected rows of every column."""
+        return _Frontier(self.base[rows], self.table[rows], self.writable[rows], self.user[rows])
+
 
 def translate(memory: PhysicalMemory, root: PhysAddr, levels: int, address: VirtAddr) -> Mapping:
     """Walk the tables at `root` for one address.
@@ -127,9 +131,7 @@ def sweep_executable(memory: PhysicalMemory, root: PhysAddr, levels: int, *, fir
     Cost: one read per table; a 512 MiB host has some hundred.
     """
     walk = _Walk(memory, sign_bit=11 + 9 * levels)
-    frontier = _Frontier(
-        np.array([0], np.uint64), np.array([root], np.uint64), np.array([True]), np.array([True])
-    )
+    frontier = _Frontier(np.array([0], np.uint64), np.array([root], np.uint64), np.array([True]), np.array([True]))
     for level in range(levels, 0, -1):
         first = first_slot if level == levels else 0
         frontier = walk.descend(frontier, level, first)
@@ -153,9 +155,13 @@ class _Walk:
         shift = 12 + 9 * (level - 1)
         parts = [self._batch(part, shift, level, first) for part in self._admit(frontier)]
         if not parts:
-            empty = np.array([], np.uint64)
-            return _Frontier(empty, empty, empty.astype(np.bool_), empty.astype(np.bool_))
-        return _Frontier(*(np.concatenate(column) for column in zip(*parts, strict=True)))
+            return frontier.pick(slice(0))
+        return _Frontier(
+            np.concatenate([part.base for part in parts]),
+            np.concatenate([part.table for part in parts]),
+            np.concatenate([part.writable for part in parts]),
+            np.concatenate([part.user for part in parts]),
+        )
 
     def _admit(self, frontier: _Frontier) -> Iterator[_Frontier]:
         allowed = max(0, _MAX_TABLES - self._tables)
@@ -168,13 +174,13 @@ class _Walk:
             )
         self._tables += min(allowed, frontier.base.size)
         for at in range(0, min(allowed, frontier.base.size), _BATCH):
-            yield _Frontier(*(column[at : min(at + _BATCH, allowed)] for column in frontier))
+            yield frontier.pick(slice(at, min(at + _BATCH, allowed)))
 
     def _batch(self, part: _Frontier, shift: int, level: int, first: int) -> _Frontier:
         rows, kept = self._read(part, shift)
         if not kept.size:
-            return _Frontier(*(column[:0] for column in part))
-        part = _Frontier(*(column[kept] for column in part))
+            return part.pick(slice(0))
+        part = part.pick(kept)
         live = (rows & np.uint64(_PRESENT | _NO_EXECUTE)) == np.uint64(_PRESENT)
         live[:, :first] = False
         row, slot = np.nonzero(live)
