@@ -1,1 +1,1 @@
-
+"""Facts to violations. A check sees facts only, never bytes or the world."""

@@ -1,1 +1,1 @@
-"""Bytes to values: pure, bounded and total. Each module knows one format and raises `DecodeError` only."""
+"""Bytes to values: pure, bounded, total. Any input gives a value or a `DecodeError`; no I/O."""
