@@ -125,9 +125,7 @@ def find_values(data: U8, body: Body, index_end: int) -> Values:
         unsorted = np.flatnonzero(order[1:] < order[:-1]) + 1
         if len(unsorted) <= body.count // _TOLERATED:
             return msgspec.structs.replace(values, unsorted=tuple(unsorted.tolist()))
-    raise DecodeError(
-        "kallsyms_offsets", "no table of addresses in order before or after the names", index_end
-    )
+    raise DecodeError("kallsyms_offsets", "no table of addresses in order before or after the names", index_end)
 
 
 def sequence_faults(data: U8, where: tuple[int, int], count: int) -> int:

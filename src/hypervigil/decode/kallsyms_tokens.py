@@ -98,9 +98,7 @@ def token_tables_at(buffer: Buffer, table: int, index: int) -> TokenTables:
     starts = _index_values(data, index)
     ends = _terminators(data, table, TOKENS)
     if len(ends) < TOKENS or not np.array_equal(starts[1:], ends[:-1] + 1 - table) or starts[0] != 0:
-        return TokenTables(
-            table, rejected="the hinted token index does not point at the starts of the tokens"
-        )
+        return TokenTables(table, rejected="the hinted token index does not point at the starts of the tokens")
     return TokenTables(table, (table, int(ends[-1]) + 1), (index, index + 2 * TOKENS))
 
 
