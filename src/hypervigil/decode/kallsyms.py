@@ -155,7 +155,7 @@ def decode_kallsyms(buffer: Buffer, candidate: TokenTables, base: VirtAddr | Non
         addresses=addresses,
         names=names,
         types=types,
-        layout=f"{values.how}; {body.how}",
+        layout=values.how,
         relative_base=None if values.base is None else VirtAddr(values.base),
         anchored=base is not None or not values.place_relative,
         ranges=_ranges(candidate, body, values),

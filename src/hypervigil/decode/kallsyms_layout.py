@@ -26,6 +26,7 @@ _MAX_BLOCK = 515 * MARKER_STEP  # two length bytes and 513 uncompressed characte
 _MAX_NAMES = 1 << 25  # bytes
 _MAX_TRIES = 16
 _ALIGNMENT = 8
+_BIG = 0x80
 _SEQUENCE_ENTRY = 3
 _KERNEL_HALF = 0xFFFF_8000_0000_0000
 _TOLERATED = 64  # one entry in so many may be out of order: tampering, not another layout
@@ -43,7 +44,6 @@ class Body(msgspec.Struct, frozen=True, eq=False):
         sequence: `kallsyms_seqs_of_names` when it lies between markers and token table (6.2 and 6.3),
             else None.
         stream: the walked records.
-        how: how it was recognised.
     """
 
     count: int
@@ -52,7 +52,6 @@ class Body(msgspec.Struct, frozen=True, eq=False):
     markers: tuple[int, int]
     sequence: tuple[int, int] | None
     stream: NameStream
-    how: str
 
 
 class Values(msgspec.Struct, frozen=True, eq=False):
@@ -88,17 +87,12 @@ def find_body(data: U8, table: int) -> Body:
     Raises:
         DecodeError: no markers there agree with any names before them.
     """
-    fault = DecodeError("kallsyms_markers", "nothing before the token table looks like markers", table)
-    tries = 0
+    fault = DecodeError("kallsyms_markers", "nothing before the token table fits as markers and names", table)
     for start, count in islice(_marker_tables(data, table), _MAX_TRIES):
         markers = data[start : start + 4 * count].view("<u4").astype(np.int64)
-        for names, symbols, num_syms in _name_tables(data, start, markers):
-            tries += 1
-            if tries > _MAX_TRIES:
-                raise DecodeError("kallsyms_markers", "too many places look like markers and names", table)
+        for names, symbols, num_syms in islice(_name_tables(data, start, markers), _MAX_TRIES):
             try:
-                stream, how = _walk(data, names, markers, symbols)
-                _require_adjacent(stream.end, start)
+                stream = walk_names(data, names, markers, symbols)
             except DecodeError as error:
                 fault = error
                 continue
@@ -109,7 +103,6 @@ def find_body(data: U8, table: int) -> Body:
                 markers=(start, start + 4 * count),
                 sequence=_sequence_between(start + 4 * count, table, symbols),
                 stream=stream,
-                how=how,
             )
     raise fault
 
@@ -135,18 +128,6 @@ def sequence_faults(data: U8, where: tuple[int, int], count: int) -> int:
     seen = np.zeros(count, bool)
     seen[numbers[numbers < count]] = True
     return count - int(seen.sum())
-
-
-def _walk(data: U8, names: int, markers: I64, count: int) -> tuple[NameStream, str]:
-    try:
-        return walk_names(data, names, markers, count, big=True), "lengths of one or two bytes"
-    except DecodeError:
-        return walk_names(data, names, markers, count, big=False), "lengths of one byte"
-
-
-def _require_adjacent(end: int, markers: int) -> None:
-    if not 0 <= markers - end < _ALIGNMENT:
-        raise DecodeError("kallsyms_names", "the names do not end where the markers begin", end)
 
 
 def _sequence_between(begin: int, table: int, count: int) -> tuple[int, int] | None:
@@ -192,9 +173,19 @@ def _name_tables(data: U8, end: int, markers: I64) -> "Iterator[tuple[int, int, 
     for position in np.flatnonzero(fits).tolist():
         num_syms = low - 8 + 4 * position
         count = int(words[position])
-        if num_syms % 8 == 0 and position + 1 < len(words) and words[position + 1] == 0:
-            yield num_syms + 8, count, num_syms
-        yield num_syms + 4, count, num_syms
+        for names in (num_syms + 4,) if num_syms % 8 else (num_syms + 8, num_syms + 4):
+            if _tail_fits(data, names + last, count, end):
+                yield names, count, num_syms
+
+
+def _tail_fits(data: U8, at: int, count: int, end: int) -> bool:
+    """Whether the records after the last marker, at `at`, end where the markers begin: a quick look."""
+    for _ in range((count - 1) % MARKER_STEP + 1):
+        if at + 2 > end:
+            return False
+        size = int(data[at])
+        at += 1 + size if size < _BIG else 2 + (size & (_BIG - 1)) + (int(data[at + 1]) << 7)
+    return 0 <= end - at < _ALIGNMENT
 
 
 def _value_tables(data: U8, body: Body, index_end: int) -> "Iterator[Values]":

@@ -1,6 +1,7 @@
 """The token tables and the compressed names of a kallsyms section.
 
-The kernel stores its symbol names in one stream of ``<length><codes>`` records. Each one-byte code stands
+The kernel stores its symbol names in one stream of ``<length><codes>`` records; a length of 0x80
+and more, which only 6.1 and newer have, goes on in a second byte. Each one-byte code stands
 for a token (1 to a few characters) in `kallsyms_token_table`, 256 NUL-terminated strings;
 `kallsyms_token_index` holds the 256 places where they begin. A character that occurs in any symbol name
 stands for itself, which makes the ten digits, in order, an anchor that every kernel has and that needs no
@@ -142,7 +143,7 @@ class NameStream(msgspec.Struct, frozen=True):
     end: int
 
 
-def walk_names(data: U8, names: int, markers: I64, count: int, *, big: bool) -> NameStream:
+def walk_names(data: U8, names: int, markers: I64, count: int) -> NameStream:
     """Walk all records, 256 at a time in parallel from each marker.
 
     Args:
@@ -150,7 +151,6 @@ def walk_names(data: U8, names: int, markers: I64, count: int, *, big: bool) -> 
         names: buffer offset of `kallsyms_names`.
         markers: offsets from `names` of every 256th record, the first one 0.
         count: number of symbols.
-        big: whether a length of 0x80 and more goes on in a second byte (Linux 6.1 and newer).
 
     Raises:
         DecodeError: a record leaves the buffer, or the walk from one marker does not end exactly at the next.
@@ -166,7 +166,7 @@ def walk_names(data: U8, names: int, markers: I64, count: int, *, big: bool) -> 
         if step == last:
             end = int(at[-1])
         at = np.minimum(at, limit)
-        first[step], length[step] = _records(data, at, big=big)
+        first[step], length[step] = _records(data, at)
         at = first[step] + length[step]
     end = int(at[-1]) if end < 0 else end
     wrong = np.flatnonzero(at[:-1] != markers[1:] + names)
@@ -177,11 +177,11 @@ def walk_names(data: U8, names: int, markers: I64, count: int, *, big: bool) -> 
     return NameStream(first.T.reshape(-1)[:count], length.T.reshape(-1)[:count], end)
 
 
-def _records(data: U8, at: I64, *, big: bool) -> tuple[I64, I64]:
+def _records(data: U8, at: I64) -> tuple[I64, I64]:
     """Where the codes of the records at `at` begin, and how many there are."""
     size = data[at].astype(np.int64)
     body = at + 1
-    if big and int(size.max()) >= _BIG:
+    if int(size.max()) >= _BIG:
         wide = size >= _BIG
         size = np.where(wide, (size & (_BIG - 1)) | (data[body].astype(np.int64) << 7), size)
         body += wide
