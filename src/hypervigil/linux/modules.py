@@ -212,7 +212,8 @@ def module_symbols(kernel: Kernel, module: Module) -> Symbols:
     strings = _strings(kernel, strtab, int(places.max(initial=0)) + 512)
     names = [strings[at : strings.find(b"\0", at)].decode("latin-1") for at in places.tolist()]
     types = "".join(letters[i] for i in np.flatnonzero(kept).tolist())
-    return Symbols(rows["value"][kept].astype(np.uint64), names, types, f"the symbols of module {module.name}")
+    source = f"the symbols of module {module.name}"
+    return Symbols(rows["value"][kept].astype(np.uint64), names, types, source, rows["size"][kept].astype(np.uint64))
 
 
 def _strings(kernel: Kernel, start: int, size: int) -> bytes:

@@ -196,6 +196,11 @@ class System:
         """Where the bytes at a virtual address stand in the evidence."""
         return self.kernel.spans(address, size)
 
+    @property
+    def rests_on(self) -> tuple[str, ...]:
+        """The descriptions that whatever is read of this system rests on."""
+        return self.kernel.rests_on
+
     def find(self, name: str, *owners: str) -> VirtAddr | None:
         """The address of a symbol of the first of `owners` that has it."""
         for owner in owners:

@@ -7,12 +7,11 @@ Nothing outside the image is needed. Each description may be missing; then `symb
 from collections.abc import Iterator
 
 import drgn
-import msgspec
 
 from hypervigil.core.errors import DecodeError, EvidenceError, MissingDescription
 from hypervigil.core.evidence import Span
 from hypervigil.core.report import Candidate
-from hypervigil.core.units import PhysAddr, VirtAddr
+from hypervigil.core.units import VirtAddr
 from hypervigil.decode.btf import MAX_SIZE as MAX_BTF
 from hypervigil.decode.btf import Btf
 from hypervigil.decode.kallsyms import (
@@ -30,13 +29,6 @@ from hypervigil.memory.types import TypeCatalogue
 _KERNEL_IMAGE_SIZE = 1 << 30
 _SCAN = 1 << 26
 _BTF_MAGIC = b"\x9f\xeb\x01\x00"
-
-
-class Description(msgspec.Struct, frozen=True):
-    """A description of the kernel that was used: its name for `rests_on`, and where it stands."""
-
-    name: str
-    spans: tuple[Span, ...] = ()
 
 
 class Kernel:
@@ -98,6 +90,16 @@ class Kernel:
         if self._btf is None:
             raise MissingDescription(self.why_no_types)
         return self._btf
+
+    @property
+    def rests_on(self) -> tuple[str, ...]:
+        """Names of the descriptions in use, for `Fact.rests_on`."""
+        found = ["page tables in the image"]
+        if self.location.vmcoreinfo is not None:
+            found.append("VMCOREINFO in the image")
+        if self._symbols is not None:
+            found.append(self._symbols.source)
+        return tuple(sorted((*found, *self.catalogue.sources)))
 
     def use_symbols(self, symbols: Symbols, table: KallsymsTable | None = None) -> None:
         """Take a symbol table as the kernel's."""
@@ -260,6 +262,3 @@ def _image_bytes(kernel: Kernel, low: VirtAddr, high: VirtAddr) -> tuple[VirtAdd
     first = kernel.space.physical(low)
     _, end = kernel.memory.run_around(first)
     return low, kernel.memory.read(first, min(high - low, end - first))
-
-
-__all__ = ["Description", "Kernel", "Location", "PhysAddr", "open_kernel"]

@@ -18,14 +18,23 @@ class Symbols:
         names: one an address.
         types: one letter an address, as nm(1) has them.
         source: where the table comes from, for messages.
+        sizes: bytes of each symbol, where the table has them (a module's has, kallsyms has not).
     """
 
-    def __init__(self, addresses: npt.NDArray[np.uint64], names: Sequence[str], types: str, source: str) -> None:
+    def __init__(
+        self,
+        addresses: npt.NDArray[np.uint64],
+        names: Sequence[str],
+        types: str,
+        source: str,
+        sizes: npt.NDArray[np.uint64] | None = None,
+    ) -> None:
         order = np.argsort(addresses, kind="stable")
         self.source = source
         self.addresses: list[int] = addresses[order].tolist()
         self.names: list[str] = [names[i] for i in order.tolist()]
         self.types = "".join([types[i] for i in order.tolist()])
+        self.sizes: list[int] | None = None if sizes is None else sizes[order].tolist()
         self._by_name: dict[str, int] = {}
         for position in range(len(self.names) - 1, -1, -1):
             self._by_name[self.names[position]] = position
