@@ -144,7 +144,7 @@ def _expected(system: System, sweep: Sweep, areas: Observed[VmapArea]) -> Iterat
     for start, size in sweep.empty_tables:
         end = start + size
         inside = low <= start < high or start >= _MODULES_START
-        if not inside or any(area.start < end and area.end > start for area in areas.items):
+        if not inside or any(area.holds(start, end) for area in areas.items):
             yield Gap(f"page table for {start:#x}", "it is all zero, which this format cannot tell from missing")
 
 

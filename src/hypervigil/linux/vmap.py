@@ -8,19 +8,29 @@ import msgspec
 
 from hypervigil.core.errors import MissingDescription
 from hypervigil.core.facts import Gap, Observed
-from hypervigil.core.units import VirtAddr
+from hypervigil.core.units import PAGE_SIZE, VirtAddr
 from hypervigil.linux.lists import walk_list
 from hypervigil.linux.members import number, offset_of
 from hypervigil.memory.kernel import Kernel
 
 _MAX_NODES = 4096
+_VM_ALLOC = 2
 
 
 class VmapArea(msgspec.Struct, frozen=True, order=True):
-    """A live area: half-open ``[start, end)``, virtual, guard page included."""
+    """A live area: half-open ``[start, end)``, virtual, guard page included.
+
+    Attributes:
+        reserved: nothing needs to be mapped in it: per-CPU areas are filled on demand and have no list of pages.
+    """
 
     start: int
     end: int
+    reserved: bool = False
+
+    def holds(self, start: int, end: int) -> bool:
+        """Whether it must have mappings in ``[start, end)``: its guard page has none."""
+        return not self.reserved and self.start < end and self.end - PAGE_SIZE > start
 
 
 def vmap_areas(kernel: Kernel) -> Observed[VmapArea]:
@@ -38,8 +48,17 @@ def vmap_areas(kernel: Kernel) -> Observed[VmapArea]:
         gaps += walked.gaps
         for address in walked.items:
             area = kernel.object("struct vmap_area", address)
-            areas.add(VmapArea(number(area, "va_start"), number(area, "va_end")))
+            start, end = number(area, "va_start"), number(area, "va_end")
+            areas.add(VmapArea(start, end, _reserved(kernel, number(area, "vm"))))
     return Observed(tuple(sorted(areas)), tuple(gaps))
+
+
+def _reserved(kernel: Kernel, address: int) -> bool:
+    """Whether a ``struct vm_struct`` was made by ``pcpu_get_vm_areas``: VM_ALLOC without pages."""
+    if not address:
+        return False
+    area = kernel.object("struct vm_struct", address)
+    return bool(number(area, "flags") & _VM_ALLOC) and not number(area, "pages")
 
 
 def _heads(kernel: Kernel) -> list[int]:
