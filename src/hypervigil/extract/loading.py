@@ -15,6 +15,7 @@ import msgspec
 import hypervigil.extract
 from hypervigil.core.errors import EvidenceError, ProgramError
 from hypervigil.core.facts import Fact, FactOutcome, Unknown
+from hypervigil.linux.census import Census
 from hypervigil.linux.reference import Reference
 from hypervigil.linux.system import System
 
@@ -26,10 +27,12 @@ class Subject(msgspec.Struct, frozen=True, eq=False):
 
     Attributes:
         system: the opened kernel with its modules.
+        census: its processes and machines.
         references: what the user gave to compare with: packages, a vmlinux.
     """
 
     system: System
+    census: Census
     references: tuple[Reference, ...] = ()
 
 

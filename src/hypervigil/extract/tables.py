@@ -74,7 +74,9 @@ def interrupt_table(subject: Subject) -> InterruptTable:
         ),
         gates=tuple(
             Gate(vector=vector, privilege=bits >> 13 & 3, selector=selector)
-            for vector, (bits, selector) in enumerate(zip(gates["bits"].tolist(), gates["selector"].tolist(), strict=True))
+            for vector, (bits, selector) in enumerate(
+                zip(gates["bits"].tolist(), gates["selector"].tolist(), strict=True)
+            )
         ),
         address=place,
         in_use=claims,

@@ -52,6 +52,7 @@ class Kernel:
         self.program = drgn.Program(drgn.Platform(drgn.Architecture.X86_64))
         self.program.add_memory_segment(0, (1 << 64) - 1, self._read_for_drgn, physical=False)
         self.catalogue = TypeCatalogue(self.program)
+        self._types: dict[str, drgn.Type] = {}
         self._symbols: Symbols | None = None
         self._btf: Btf | None = None
         self.table: KallsymsTable | None = None
@@ -117,11 +118,14 @@ class Kernel:
         Raises:
             MissingDescription: no BTF has it.
         """
-        try:
-            return self.program.type(name)
-        except LookupError as fault:
-            why = "" if self._btf is not None else f"; {self.why_no_types}"
-            raise MissingDescription(f"type {name} was not found{why}") from fault
+        found = self._types.get(name)
+        if found is None:
+            try:
+                found = self._types[name] = self.program.type(name)
+            except LookupError as fault:
+                why = "" if self._btf is not None else f"; {self.why_no_types}"
+                raise MissingDescription(f"type {name} was not found{why}") from fault
+        return found
 
     def object(self, type_name: str, address: int) -> drgn.Object:
         """The object of a type at a virtual address; nothing is read yet."""

@@ -93,6 +93,8 @@ class AddressSpace:
             MissingMemory: some are not in it.
         """
         self._bounded(address, size)
+        if (address & _MASK) + size <= PAGE_SIZE:
+            return tuple(self.memory.spans(self.physical(address), size))
         found: list[Span] = []
         for start, length in _pieces(address, size):
             for span in self.memory.spans(self.physical(VirtAddr(start)), length):
