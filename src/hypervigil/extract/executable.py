@@ -16,7 +16,7 @@ from hypervigil.linux.executable import Claim, executable_claims
 from hypervigil.linux.slack import find_residue
 from hypervigil.linux.system import KERNEL, System
 from hypervigil.linux.vmap import VmapArea, vmap_areas
-from hypervigil.memory.pagetable import Sweep, sweep_executable
+from hypervigil.memory.pagetable import Sweep, sweep
 
 _MASK = PAGE_SIZE - 1
 _VMALLOC_SPAN = {4: 32 << 40, 5: 12800 << 40}
@@ -39,13 +39,13 @@ def executable_memory(subject: Subject) -> ExecutableMemory:
     """Sweep the kernel's page tables and give every executable range its owner."""
     system = subject.system
     kernel = system.kernel
-    sweep = sweep_executable(kernel.memory, kernel.location.root, kernel.location.levels)
+    swept = sweep(kernel.memory, kernel.location.root, kernel.location.levels)
     areas, gaps = _areas(system)
     claims = executable_claims(kernel, areas.items, system.modules.items)
     owned = sorted([*_text_claims(system), *claims.items])
     regions: list[ExecutableRegion] = []
-    gaps += [*sweep.gaps, *_expected(system, sweep, areas), *claims.gaps, *system.modules.gaps]
-    for run in _runs(sweep):
+    gaps += [*swept.gaps, *_expected(system, swept, areas), *claims.gaps, *system.modules.gaps]
+    for run in _runs(swept):
         for start, end, claim in _cut(run, owned):
             if claim is not None:
                 regions.append(_region(system, run, start, end, claim.owner, claim.kind))
@@ -74,8 +74,8 @@ def _text_claims(system: System) -> Iterator[Claim]:
             yield Claim(owned.start & ~_MASK, (owned.end + _MASK) & ~_MASK, f"module {owned.owner} (init)", "text")
 
 
-def _runs(sweep: Sweep) -> Iterator[_Run]:
-    leaves = sweep.leaves
+def _runs(swept: Sweep) -> Iterator[_Run]:
+    leaves = swept.leaves
     run: _Run | None = None
     columns = (leaves.start, leaves.size, leaves.writable, leaves.user, leaves.table)
     for start, size, writable, user, table in zip(*(c.tolist() for c in columns), strict=True):
@@ -134,14 +134,14 @@ def _region(system: System, run: _Run, start: int, end: int, owner: str, kind: s
     )
 
 
-def _expected(system: System, sweep: Sweep, areas: Observed[VmapArea]) -> Iterator[Gap]:
+def _expected(system: System, swept: Sweep, areas: Observed[VmapArea]) -> Iterator[Gap]:
     """Zero tables, in a format where zero may mean missing, count as gaps where the kernel must have mappings.
 
     An empty table is lawful in vmalloc space where no area is live: the kernel makes the upper ones in advance
     (6eb82f994026 "x86/mm: Pre-allocate P4D/PUD pages for vmalloc area", 5.9) and keeps the lower ones when areas go.
     """
     low, high = _vmalloc_space(system)
-    for start, size in sweep.empty_tables:
+    for start, size in swept.empty_tables:
         end = start + size
         inside = low <= start < high or start >= _MODULES_START
         if not inside or any(area.holds(start, end) for area in areas.items):

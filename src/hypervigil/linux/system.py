@@ -70,13 +70,15 @@ class System:
     @cached_property
     def module_views(self) -> tuple[View, ...]:
         """Every view of the modules, those that could not be walked included."""
-        return (
+        views = (
             take_view("module list", lambda: listed_modules(self.kernel), complete=True),
             take_view("address tree", lambda: modules_in_tree(self.kernel), complete=True),
             take_view("sysfs", lambda: modules_in_sysfs(self.kernel), complete=True),
             take_view("bug list", lambda: modules_with_bugs(self.kernel), complete=True),
-            take_view("type information", lambda: _typed(self.kernel), complete=False),
         )
+        if self.kernel.symbols.find("btf_modules") is None:
+            return views
+        return (*views, take_view("type information", lambda: _typed(self.kernel), complete=False))
 
     @cached_property
     def modules(self) -> Observed[Module]:

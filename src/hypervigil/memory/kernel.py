@@ -102,6 +102,11 @@ class Kernel:
             found.append(self._symbols.source)
         return tuple(sorted((*found, *self.catalogue.sources)))
 
+    @property
+    def used_types(self) -> dict[str, drgn.Type]:
+        """Every type that was asked for by name so far."""
+        return dict(self._types)
+
     def use_symbols(self, symbols: Symbols, table: KallsymsTable | None = None) -> None:
         """Take a symbol table as the kernel's."""
         self._symbols = symbols

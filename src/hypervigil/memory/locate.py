@@ -23,6 +23,7 @@ from hypervigil.core.errors import DecodeError, EvidenceError, MissingMemory
 from hypervigil.core.evidence import Span
 from hypervigil.core.report import Candidate
 from hypervigil.core.units import PAGE_SIZE, PhysAddr, VirtAddr
+from hypervigil.decode.cpustate import CpuState
 from hypervigil.decode.kallsyms import KallsymsTable, search_kallsyms
 from hypervigil.decode.vmcoreinfo import VmcoreInfo, decode_vmcoreinfo
 from hypervigil.memory.pagetable import translate
@@ -45,6 +46,7 @@ class Memory(Protocol):
     """The part of a reader that locating the kernel needs."""
 
     zero_is_missing: bool
+    registers: tuple[CpuState, ...]
 
     def read(self, address: PhysAddr, size: int) -> bytes:
         """Return exactly `size` bytes or raise `MissingMemory`."""

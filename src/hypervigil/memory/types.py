@@ -164,7 +164,10 @@ class TypeCatalogue:
                 target = self._program.function_type(void, ()) if kind == "function *" else void
                 return self._program.pointer_type(target)
             if kind.startswith("struct "):
-                return self._program.type(kind)
+                try:
+                    return self._program.type(kind)
+                except LookupError:
+                    return self._program.struct_type(kind.removeprefix("struct "))
             size = int(kind.partition(" ")[0])
             if size in _INTEGERS:
                 return self._program.int_type(_INTEGERS[size], size, is_signed=False)
