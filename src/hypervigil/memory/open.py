@@ -31,7 +31,11 @@ _FORMATS: "tuple[tuple[bytes, Callable[[memoryview, str], MappedMemory]], ...]" 
 _REFUSED = (
     (b"KDUMP   ", "a kdump-compressed dump (makedumpfile, or QEMU's kdump-zlib)", _AS_ELF),
     (b"DISKDUMP", "a diskdump", _AS_ELF),
-    (b"makedumpfile\0", "a flattened dump of makedumpfile", "rearrange it with makedumpfile -R, and " + _AS_ELF),
+    (
+        b"makedumpfile\0",
+        "a flattened dump (makedumpfile, or QEMU's kdump-zlib)",
+        "rearrange it with makedumpfile -R, and " + _AS_ELF,
+    ),
     (b"PAGEDU64", "a Windows crash dump", _WINDOWS),
     (b"PAGEDUMP", "a Windows crash dump", _WINDOWS),
     (b"MDMP", "a Windows minidump", _WINDOWS),
