@@ -22,6 +22,8 @@ _MASK = PAGE_SIZE - 1
 _VMALLOC_SPAN = {4: 32 << 40, 5: 12800 << 40}
 _MODULES_START = 0xFFFF_FFFF_C000_0000
 _ENTRY = 8
+_PADDINGS = (b"\x00", b"\xcc", b"\x90")
+_LEAST_PADDING = 16
 
 
 class _Run(msgspec.Struct):
@@ -176,7 +178,7 @@ def executable_slack(subject: Subject) -> ExecutableSlack:
 
 def _each_slack(system: System, gaps: list[Gap]) -> Iterator[tuple[str, int, int]]:
     end = system.kernel.symbols.address("_etext")
-    yield "kernel", end, (end + _MASK) & ~_MASK
+    yield KERNEL, _kernel_text_end(system, end), (end + _MASK) & ~_MASK
     for module in system.modules.items:
         for area in module.areas:
             if area.section is not Section.TEXT:
@@ -185,6 +187,20 @@ def _each_slack(system: System, gaps: list[Gap]) -> Iterator[tuple[str, int, int
                 yield module.name, _last_function_end(system, module.name, area.start, area.end), area.end
             except MissingDescription as fault:
                 gaps.append(Gap(f"slack of module {module.name}", str(fault)))
+
+
+def _kernel_text_end(system: System, end: int) -> int:
+    """Where the kernel's last function ends: kallsyms has no sizes, so at the first padding behind its symbol.
+
+    ``_etext`` may lie far behind it, since some thunks are placed at multiples of 2 MiB.
+    """
+    position = system.kernel.symbols.nearest(end - 1)
+    if position is None:
+        return end
+    start = system.kernel.symbols.addresses[position]
+    body = system.kernel.space.read(VirtAddr(start), min(end - start, PAGE_SIZE))
+    padding = min((at for byte in _PADDINGS if (at := body.find(byte * _LEAST_PADDING)) >= 0), default=len(body))
+    return start + padding if end - start > PAGE_SIZE else end
 
 
 def _last_function_end(system: System, name: str, start: int, end: int) -> int:

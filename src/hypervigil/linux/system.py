@@ -159,10 +159,14 @@ class System:
             for i in symbols.between(symbols.addresses[position], symbols.addresses[position] + 1)
             if owned.section is not Section.TEXT or symbols.types[i] in _FUNCTION_TYPES
         ]
+        offset = address - symbols.addresses[position]
+        size = 0 if symbols.sizes is None else symbols.sizes[position]
+        if size and offset >= size:
+            return Target(address=address, owner=owned.owner, section=owned.section)
         return Target(
             address=address,
             symbol=names[0] if names else "",
-            offset=address - symbols.addresses[position],
+            offset=offset,
             owner=owned.owner,
             section=owned.section,
             aliases=tuple(names[1:]),

@@ -21,8 +21,10 @@ from hypervigil.decode.kallsyms import (
     token_tables_at,
 )
 from hypervigil.decode.vmcoreinfo import VmcoreInfo
-from hypervigil.memory.locate import START_KERNEL_MAP, Location, Memory, Search, locate_kernel
+from hypervigil.memory.locate import START_KERNEL_MAP, Location, Search, locate_kernel
+from hypervigil.memory.reader import Reader
 from hypervigil.memory.space import AddressSpace
+from hypervigil.memory.stream import range_of
 from hypervigil.memory.symbols import Symbols
 from hypervigil.memory.types import TypeCatalogue
 
@@ -43,7 +45,7 @@ class Kernel:
         catalogue: the types.
     """
 
-    def __init__(self, memory: Memory, search: Search, location: Location) -> None:
+    def __init__(self, memory: Reader, search: Search, location: Location) -> None:
         self.memory = memory
         self.search = search
         self.location = location
@@ -148,7 +150,7 @@ class Kernel:
         return self.space.read(VirtAddr(address), count)
 
 
-def open_kernel(memory: Memory) -> Kernel:
+def open_kernel(memory: Reader) -> Kernel:
     """Find and open the kernel in physical memory.
 
     Raises:
@@ -269,5 +271,4 @@ def _image_bytes(kernel: Kernel, low: VirtAddr, high: VirtAddr) -> tuple[VirtAdd
     if not START_KERNEL_MAP <= low < START_KERNEL_MAP + _KERNEL_IMAGE_SIZE:
         raise MissingDescription(f"{low:#x} does not lie in the kernel's image")
     first = kernel.space.physical(low)
-    _, end = kernel.memory.run_around(first)
-    return low, kernel.memory.read(first, min(high - low, end - first))
+    return low, kernel.memory.read(first, min(high - low, range_of(kernel.memory, first).end - first))

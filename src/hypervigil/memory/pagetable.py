@@ -8,7 +8,7 @@ is bounded, and whatever could not be followed is a gap.
 """
 
 from collections.abc import Iterator
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import msgspec
 import numpy as np
@@ -17,6 +17,7 @@ import numpy.typing as npt
 from hypervigil.core.errors import MissingMemory
 from hypervigil.core.facts import Gap
 from hypervigil.core.units import PAGE_SIZE, PhysAddr, VirtAddr
+from hypervigil.memory.reader import Reader
 
 U64 = npt.NDArray[np.uint64]
 
@@ -31,15 +32,6 @@ _MAX_TABLES = 1 << 16
 KERNEL_HALF = 0xFF00_0000_0000_0000
 """The lowest address of the kernel's half with five levels of tables; with four it is higher."""
 _BATCH = 1024
-
-
-class PhysicalMemory(Protocol):
-    """The part of a reader that page walks need."""
-
-    zero_is_missing: bool
-
-    def read(self, address: PhysAddr, size: int) -> bytes:
-        """Return exactly `size` bytes or raise `MissingMemory`."""
 
 
 class Mapping(NamedTuple):
@@ -108,7 +100,7 @@ class _Frontier(NamedTuple):
         return _Frontier(self.base[rows], self.table[rows], self.writable[rows], self.user[rows])
 
 
-def translate(memory: PhysicalMemory, root: PhysAddr, levels: int, address: VirtAddr) -> Mapping:
+def translate(memory: Reader, root: PhysAddr, levels: int, address: VirtAddr) -> Mapping:
     """Walk the tables at `root` for one address.
 
     Raises:
@@ -130,7 +122,7 @@ def translate(memory: PhysicalMemory, root: PhysAddr, levels: int, address: Virt
 
 
 def sweep(
-    memory: PhysicalMemory,
+    memory: Reader,
     root: PhysAddr,
     levels: int,
     *,
@@ -151,7 +143,7 @@ def sweep(
 class _Walk:
     """The state of one sweep: what was found, what was missing, how much was read."""
 
-    def __init__(self, memory: PhysicalMemory, levels: int, low: int, *, executable_only: bool) -> None:
+    def __init__(self, memory: Reader, levels: int, low: int, *, executable_only: bool) -> None:
         self._memory = memory
         self._sign = np.uint64(1 << (11 + 9 * levels))
         self._high = ~np.uint64((2 << (11 + 9 * levels)) - 1)
