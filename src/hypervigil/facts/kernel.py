@@ -87,6 +87,37 @@ class ExecutableMemory(Fact, kw_only=True, frozen=True):
         require(self.regions or self.gaps, "no executable page")
 
 
+class Residue(msgspec.Struct, frozen=True, kw_only=True):
+    """Bytes behind the last function of an owner's executable pages that are no padding.
+
+    Attributes:
+        owner: whose pages they are.
+        start: virtual address of the first byte.
+        end: one past the last.
+        span: the bytes in the evidence.
+    """
+
+    owner: str
+    start: int
+    end: int
+    span: tuple[Span, ...]
+
+
+class ExecutableSlack(Fact, kw_only=True, frozen=True):
+    """Executable bytes that belong to no function.
+
+    Attributes:
+        looked_at: how many bytes were looked at.
+        residues: what is no padding among them.
+    """
+
+    looked_at: int
+    residues: tuple[Residue, ...]
+
+    def __post_init__(self) -> None:
+        require(self.gaps or self.looked_at, "no executable slack was looked at")
+
+
 class ProtectedRange(msgspec.Struct, frozen=True, kw_only=True):
     """A range that should be mapped read-only, and the pages in it that are not.
 
