@@ -11,8 +11,10 @@ from hypervigil.core.errors import DecodeError, UnsupportedEvidence, UsageError
 from hypervigil.core.evidence import Span
 from hypervigil.core.units import PhysAddr
 from hypervigil.memory.open import open_image, read_image
+from hypervigil.memory.recording import RecordingReader
 from tests.decode.elf_encoder import elf, note, qemu_state
 from tests.decode.test_lime import lime
+from tests.memory.test_recording import Changing
 
 
 def _write(folder: Path, content: bytes, name: str = "image") -> str:
@@ -69,6 +71,19 @@ def test_an_elf_core_brings_registers_and_vmcoreinfo() -> None:
 def test_what_an_elf_core_names_and_does_not_hold_is_a_gap() -> None:
     memory = read_image(memoryview(elf([(0x1000, b"abcd")], memory_size=16)))
     assert [str(gap) for gap in memory.gaps] == ["physical 0x1004 to 0x1010: the dump names it and does not hold it"]
+
+
+def test_a_filtered_dump_has_one_gap_for_all() -> None:
+    memory = read_image(memoryview(elf([(page << 12, b"abcd") for page in range(100)], memory_size=4096)))
+    assert [gap.what for gap in memory.gaps] == ["409200 bytes in 100 places of physical memory"]
+
+
+def test_a_recording_is_opened_as_what_was_seen(tmp_path: Path) -> None:
+    reader = RecordingReader(Changing())
+    seen = reader.read(PhysAddr(0x2000), 16)
+    with (tmp_path / "recording").open("wb") as file:
+        reader.write(file)
+    assert open_image(str(tmp_path / "recording")).read(PhysAddr(0x2000), 16) == seen
 
 
 def test_a_truncated_elf_core_is_cut() -> None:

@@ -5,6 +5,8 @@ from hypervigil.core.facts import Gap
 from hypervigil.decode.elfcore import LoadSegment, decode_elf_core
 from hypervigil.memory.mapped import MappedMemory, Piece
 
+_MAX_GAPS = 64
+
 
 def read_elf_core(buffer: memoryview, evidence: str) -> MappedMemory:
     """Map the memory of an ELF core by physical address.
@@ -22,7 +24,7 @@ def read_elf_core(buffer: memoryview, evidence: str) -> MappedMemory:
             "an ELF core without memory segments, as Xen's dump-core writes; take the host's memory instead"
         )
     gaps = [Gap("notes of the core", fault) for fault in core.faults]
-    gaps += [_undumped(segment) for segment in held if segment.memory_size > segment.file_size]
+    gaps += _undumped([segment for segment in held if segment.memory_size > segment.file_size])
     return MappedMemory(
         buffer,
         [Piece(segment.physical, segment.physical + segment.file_size, segment.offset) for segment in held],
@@ -34,6 +36,12 @@ def read_elf_core(buffer: memoryview, evidence: str) -> MappedMemory:
     )
 
 
-def _undumped(segment: LoadSegment) -> Gap:
-    start, end = segment.physical + segment.file_size, segment.physical + segment.memory_size
-    return Gap(f"physical {start:#x} to {end:#x}", "the dump names it and does not hold it")
+def _undumped(segments: list[LoadSegment]) -> list[Gap]:
+    """Gaps for what segments name and do not hold; one for all if a filter left out page after page."""
+    why = "the dump names it and does not hold it"
+    if len(segments) > _MAX_GAPS:
+        size = sum(segment.memory_size - segment.file_size for segment in segments)
+        return [Gap(f"{size} bytes in {len(segments)} places of physical memory", why)]
+    return [
+        Gap(f"physical {at.physical + at.file_size:#x} to {at.physical + at.memory_size:#x}", why) for at in segments
+    ]

@@ -1,4 +1,4 @@
-"""Opening a memory image: the format is told by its content, and what is not read is refused by name.
+"""Opening a memory image or a recording: the format is told by its content, and what is not read is refused by name.
 
 Sources of the signatures: makedumpfile's diskdump_mod.h, QEMU docs/interop/qcow2.txt and migration/qemu-file.h,
 libvirt src/qemu/qemu_saveimage.h, VMware's Virtual Disk Format 5.0, Microsoft's DUMP_HEADER64, and what is common
@@ -13,8 +13,10 @@ from hypervigil.core.errors import UnsupportedEvidence, UsageError
 from hypervigil.decode.compression import compression_of
 from hypervigil.memory.elfcore import read_elf_core
 from hypervigil.memory.lime import read_lime
-from hypervigil.memory.mapped import MappedMemory, map_descriptor
+from hypervigil.memory.mapped import map_descriptor
 from hypervigil.memory.raw import read_raw
+from hypervigil.memory.reader import Reader
+from hypervigil.memory.recording import ReplayReader
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,9 +26,10 @@ _AS_RAW = "convert it to a raw image, or take the memory again with LiME or QMP 
 _A_DISK = "a disk is not memory; give a memory image of the host"
 _WINDOWS = "only memory of Linux hosts with KVM is read"
 
-_FORMATS: "tuple[tuple[bytes, Callable[[memoryview, str], MappedMemory]], ...]" = (
+_FORMATS: "tuple[tuple[bytes, Callable[[memoryview, str], Reader]], ...]" = (
     (b"EMiL", read_lime),
     (b"\x7fELF", read_elf_core),
+    (b"HVRECORD", ReplayReader),
 )
 _REFUSED = (
     (b"KDUMP   ", "a kdump-compressed dump (makedumpfile, or QEMU's kdump-zlib)", _AS_ELF),
@@ -64,7 +67,7 @@ _REFUSED = (
 _LONGEST = 32
 
 
-def open_image(path: str, evidence: str = "memory") -> MappedMemory:
+def open_image(path: str, evidence: str = "memory") -> Reader:
     """Open a file or block device as physical memory.
 
     Args:
@@ -92,7 +95,7 @@ def open_image(path: str, evidence: str = "memory") -> MappedMemory:
     return read_image(buffer, evidence)
 
 
-def read_image(buffer: memoryview, evidence: str = "memory") -> MappedMemory:
+def read_image(buffer: memoryview, evidence: str = "memory") -> Reader:
     """Take a buffer as an image of whatever format its first bytes tell; raw if they tell nothing.
 
     Raises:

@@ -216,9 +216,8 @@ def attach_process(pid: int) -> QemuMemory:
         blocks = blocks_from_command_line(arguments, _proc(pid, "maps"))
     except UsageError as fault:
         raise UsageError(f"process {pid}: {why}; {fault}") from fault
-    return QemuMemory(
-        pid, blocks, None, (Gap("layout of the machine's memory", f"taken from the command line: {why}"),)
-    )
+    gap = Gap("layout of the machine's memory", "taken from the command line: no monitor could be asked")
+    return QemuMemory(pid, blocks, None, (gap,))
 
 
 def _registers(monitor: Monitor | None) -> tuple[tuple[CpuState, ...], tuple[Gap, ...]]:
@@ -265,9 +264,10 @@ def _qmp_sockets(pid: int, arguments: "Sequence[str]") -> list[str]:
 
 def _reachable(pid: int, path: str) -> str:
     """A path of the process' own view of files, as seen from here."""
-    inside = path if path.startswith("/") else os.path.join(os.readlink(f"/proc/{pid}/cwd"), path)  # noqa: PTH115, PTH118 - proc links
-    through = f"/proc/{pid}/root{inside}"
-    return through if Path(through).exists() else inside
+    inside = Path(f"/proc/{pid}/cwd").readlink() / path
+    through = Path(f"/proc/{pid}/root{inside}")
+    same = inside.exists() and through.exists() and inside.samefile(through)
+    return str(through if through.exists() and not same else inside)
 
 
 def _socket_of(pid: int, descriptor: str) -> str:
@@ -275,7 +275,7 @@ def _socket_of(pid: int, descriptor: str) -> str:
     if not descriptor.isdigit():
         return ""
     try:
-        inode = os.readlink(f"/proc/{pid}/fd/{descriptor}").removeprefix("socket:[").removesuffix("]")  # noqa: PTH115 - proc links
+        inode = str(Path(f"/proc/{pid}/fd/{descriptor}").readlink()).removeprefix("socket:[").removesuffix("]")
     except OSError:
         return ""
     for line in _proc(pid, "net/unix").splitlines():
