@@ -1,0 +1,236 @@
+"""Where in physical memory the kernel is, from descriptions that the image carries.
+
+Two ways, the second only where the first gives nothing:
+
+1. VMCOREINFO. The kernel keeps its text at the start of a page (``vmcoreinfo_data``) and in an ELF note at the start
+   of another (24 bytes further on), so two words a page tell. It names the top-level page table and the distance
+   between virtual and physical addresses. A candidate is kept when the tables map themselves where it says.
+2. ``linux_banner``. The banner's text stands in the kernel's read-only data; a symbol table within 64 MiB of it says
+   at which virtual address, and with that where ``swapper_pg_dir`` is. Kept under the same condition.
+
+Every candidate is reported with the reason why it was kept or rejected.
+
+Source: Linux kernel/vmcore_info.c (crash_core.c before 6.9), arch/x86/include/asm/page_64_types.h.
+"""
+
+from collections.abc import Iterator
+from typing import Protocol
+
+import msgspec
+import numpy as np
+
+from hypervigil.core.errors import DecodeError, EvidenceError, MissingMemory
+from hypervigil.core.evidence import Span
+from hypervigil.core.report import Candidate
+from hypervigil.core.units import PAGE_SIZE, PhysAddr, VirtAddr
+from hypervigil.decode.kallsyms import KallsymsTable, search_kallsyms
+from hypervigil.decode.vmcoreinfo import VmcoreInfo, decode_vmcoreinfo
+from hypervigil.memory.pagetable import translate
+
+START_KERNEL_MAP = 0xFFFF_FFFF_8000_0000
+"""``__START_KERNEL_map``: the kernel's image is mapped from here, plus ``phys_base``."""
+
+_ADDRESS_SPACE = 1 << 64
+_FIRST_WORD = int.from_bytes(b"OSRELEAS", "little")
+_WORDS = (0, 3)
+_NOTE_HEADER = 24
+_BANNER = b"Linux version "
+_CHUNK = 1 << 22
+_AROUND = 1 << 26
+_MAX_BANNERS = 64
+_MAX_CANDIDATES = 64
+
+
+class Memory(Protocol):
+    """The part of a reader that locating the kernel needs."""
+
+    zero_is_missing: bool
+
+    def read(self, address: PhysAddr, size: int) -> bytes:
+        """Return exactly `size` bytes or raise `MissingMemory`."""
+
+    def spans(self, address: PhysAddr, size: int) -> tuple[Span, ...]:
+        """Say where these bytes stand in the evidence."""
+
+    def each_chunk(self, size: int) -> Iterator[tuple[PhysAddr, bytes]]:
+        """Stream all of memory in pieces of at most `size` bytes; pieces begin on page borders."""
+
+    def run_around(self, address: PhysAddr) -> tuple[PhysAddr, PhysAddr]:
+        """Return the contiguous range ``[start, end)`` of memory that holds `address`."""
+
+
+class Location(msgspec.Struct, frozen=True, kw_only=True):
+    """Where the kernel is.
+
+    Attributes:
+        root: physical address of ``swapper_pg_dir``.
+        levels: levels of its page tables, 4 or 5.
+        phys_base: physical address of the kernel's image map, modulo 2**64, as the kernel's variable holds it.
+        vmcoreinfo: the kept VMCOREINFO, with its physical address.
+        symbols: a symbol table that was decoded on the way, with virtual addresses.
+    """
+
+    root: PhysAddr
+    levels: int
+    phys_base: int
+    vmcoreinfo: tuple[VmcoreInfo, PhysAddr] | None = None
+    symbols: KallsymsTable | None = None
+
+
+class Search(msgspec.Struct, frozen=True):
+    """What was found, beside every candidate. `others` are further VMCOREINFO texts that decode."""
+
+    location: Location | None
+    candidates: tuple[Candidate, ...]
+    others: tuple[tuple[VmcoreInfo, PhysAddr], ...]
+
+
+def locate_kernel(memory: Memory) -> Search:
+    """Find the kernel; `location` is None when no description was good enough."""
+    candidates: list[Candidate] = []
+    infos: list[tuple[VmcoreInfo, PhysAddr]] = []
+    location = None
+    for address in _each_vmcoreinfo(memory):
+        where = f"physical {address:#x}"
+        try:
+            info = decode_vmcoreinfo(_up_to(memory, address, PAGE_SIZE - address % PAGE_SIZE))
+            infos.append((info, address))
+            found = _from_vmcoreinfo(memory, info, address)
+        except EvidenceError as fault:
+            candidates.append(Candidate(what="VMCOREINFO", where=where, kept=False, reason=str(fault)))
+            continue
+        kept = location is None
+        reason = "its page tables map themselves" if kept else "a second copy; compared with the first"
+        candidates.append(Candidate(what="VMCOREINFO", where=where, kept=kept, reason=reason))
+        location = location or found
+    if location is None:
+        location, more = _by_banner(memory)
+        candidates += more
+    kept_at = location.vmcoreinfo[1] if location and location.vmcoreinfo else None
+    return Search(location, tuple(candidates), tuple(pair for pair in infos if pair[1] != kept_at))
+
+
+def _each_vmcoreinfo(memory: Memory) -> Iterator[PhysAddr]:
+    """Physical addresses of texts that begin like VMCOREINFO, at the two places in a page where the kernel puts it."""
+    count = 0
+    for start, chunk in memory.each_chunk(_CHUNK):
+        pages = np.frombuffer(chunk, "<u8", count=len(chunk) // PAGE_SIZE * (PAGE_SIZE // 8)).reshape(-1, 512)
+        for word in _WORDS:
+            for page in np.flatnonzero(pages[:, word] == _FIRST_WORD).tolist():
+                count += 1
+                if count > _MAX_CANDIDATES:
+                    return
+                yield PhysAddr(start + page * PAGE_SIZE + 8 * word)
+
+
+def _from_vmcoreinfo(memory: Memory, info: VmcoreInfo, address: PhysAddr) -> Location:
+    top = info.symbols.get("swapper_pg_dir", info.symbols.get("init_top_pgt"))
+    base = info.numbers.get("phys_base")
+    if top is None or base is None:
+        raise DecodeError("VMCOREINFO", "no swapper_pg_dir or phys_base, as on x86-64")
+    levels = 5 if info.numbers.get("pgtable_l5_enabled") == 1 else 4
+    root = _physical(top, base)
+    _require_self_map(memory, root, levels, top)
+    return Location(root=root, levels=levels, phys_base=base % _ADDRESS_SPACE, vmcoreinfo=(info, address))
+
+
+def _by_banner(memory: Memory) -> tuple[Location | None, list[Candidate]]:
+    candidates: list[Candidate] = []
+    tried: set[int] = set()
+    for banner in _each_banner(memory):
+        where = f"physical {banner:#x}"
+        low, table = _table_near(memory, banner)
+        if table is None:
+            candidates.append(Candidate(what="linux_banner", where=where, kept=False, reason="no symbol table near"))
+            continue
+        if low in tried:
+            continue
+        tried.add(low)
+        found, reason = _anchor(memory, table, banner, low)
+        candidates.append(Candidate(what="linux_banner", where=where, kept=found is not None, reason=reason))
+        if found is not None:
+            return found, candidates
+    return None, candidates
+
+
+def _each_banner(memory: Memory) -> Iterator[PhysAddr]:
+    count = 0
+    for start, chunk in memory.each_chunk(_CHUNK):
+        at = chunk.find(_BANNER)
+        while at >= 0 and count < _MAX_BANNERS:
+            count += 1
+            yield PhysAddr(start + at)
+            at = chunk.find(_BANNER, at + 1)
+
+
+def _table_near(memory: Memory, banner: PhysAddr) -> tuple[PhysAddr, KallsymsTable | None]:
+    low, high = memory.run_around(banner)
+    low = PhysAddr(max(low, banner - _AROUND) & ~(PAGE_SIZE - 1))
+    data = _up_to(memory, low, min(high, banner + _AROUND) - low)
+    tables = search_kallsyms(data).tables
+    return low, tables[0] if tables else None
+
+
+def _anchor(memory: Memory, table: KallsymsTable, banner: PhysAddr, low: PhysAddr) -> tuple[Location | None, str]:
+    """Relate virtual and physical addresses by the banner, and test the relation on the page tables."""
+    names = table.by_name()
+    if "linux_banner" not in names:
+        return None, "the symbol table near it has no linux_banner"
+    stored = int(table.addresses[names["linux_banner"][0]])
+    if not table.anchored:
+        if stored != banner - low:
+            return None, "the symbol table near it places linux_banner elsewhere"
+        return _anchor_by_root(memory, table, low)
+    base = banner - (stored - START_KERNEL_MAP)
+    for top in ("init_top_pgt", "swapper_pg_dir"):
+        for position in names.get(top, ()):
+            found = _try_root(memory, VirtAddr(int(table.addresses[position])), base)
+            if found is not None:
+                return msgspec.structs.replace(found, symbols=table), "its symbol table leads to page tables that fit"
+    return None, "no page table that maps itself where the symbol table says"
+
+
+def _anchor_by_root(memory: Memory, table: KallsymsTable, low: PhysAddr) -> tuple[Location | None, str]:
+    """Place a table without absolute addresses: KASLR moves the kernel by whole 2 MiB, so few bases are possible."""
+    names = table.by_name()
+    text = int(table.addresses[names["_text"][0]]) if "_text" in names else 0
+    for slot in range(512):
+        base = VirtAddr((START_KERNEL_MAP + slot * (1 << 21) - text) % _ADDRESS_SPACE)
+        moved = table.rebased(base)
+        for position in names.get("init_top_pgt", names.get("swapper_pg_dir", ())):
+            top = VirtAddr(int(moved.addresses[position]))
+            found = _try_root(memory, top, low - (base - START_KERNEL_MAP))
+            if found is not None:
+                return msgspec.structs.replace(found, symbols=moved), "its symbol table leads to page tables that fit"
+    return None, "no base address at which the page tables map themselves"
+
+
+def _try_root(memory: Memory, top: VirtAddr, base: int) -> Location | None:
+    for levels in (4, 5):
+        root = _physical(top, base)
+        try:
+            _require_self_map(memory, root, levels, top)
+        except EvidenceError:
+            continue
+        return Location(root=root, levels=levels, phys_base=base % _ADDRESS_SPACE)
+    return None
+
+
+def _require_self_map(memory: Memory, root: PhysAddr, levels: int, top: VirtAddr) -> None:
+    """Refuse tables that do not map themselves where they are said to be."""
+    mapped = translate(memory, root, levels, top).address
+    if mapped != root:
+        raise DecodeError("page tables", f"they map swapper_pg_dir to {mapped:#x}, not to {root:#x}")
+
+
+def _physical(address: VirtAddr, phys_base: int) -> PhysAddr:
+    return PhysAddr((address - START_KERNEL_MAP + phys_base) % _ADDRESS_SPACE)
+
+
+def _up_to(memory: Memory, address: PhysAddr, size: int) -> bytes:
+    """Read `size` bytes, or as many as there are."""
+    _, end = memory.run_around(address)
+    size = min(size, end - address)
+    if size <= 0:
+        raise MissingMemory(address, 1)
+    return memory.read(address, size)
