@@ -82,8 +82,8 @@ def page(check: str, name: str) -> CheckPage:
     return CheckPage(
         check=check,
         name=name,
-        rationale="KVM calls its vendor module through this table on every exit of every guest.\nWho rewrites a slot "
-        "runs code of his own inside the hypervisor, below all guests, and no guest can tell.",
+        rationale="KVM calls its vendor module through `kvm_x86_ops` on every exit of every guest.\nWho rewrites a "
+        "slot runs code of his own inside the hypervisor, below all guests, and no guest can tell.",
         remedy="Treat the host and every guest that ran on it as compromised. Keep the image, move the guests to a "
         "host that was\nbooted from trusted media, and look in the disassembly for what the hook does.",
         false_positives="Live patches of the vendor, which register themselves and are listed as observations.",

@@ -45,6 +45,9 @@ _TILE_COLUMNS = ((64, 16), (256, 28))
 _MOST_COLUMNS = 48
 
 
+_CODE = re.compile(r"`([^`]+)`")
+
+
 class Shown(msgspec.Struct, frozen=True):
     """A violation with the bytes that prove it."""
 
@@ -128,8 +131,9 @@ def _word(value: str) -> str:
     return re.sub(r"[^a-z]+", "-", value)
 
 
-def _paragraphs(text: str) -> list[str]:
-    return [shown for part in re.split(r"\n[ \t]*\n", text) if (shown := flowing(part))]
+def _paragraphs(text: str) -> list[list[str]]:
+    """Paragraphs of prose, each as pieces of which every second stood between backticks and is code."""
+    return [_CODE.split(shown) for part in re.split(r"\n[ \t]*\n", text) if (shown := flowing(part))]
 
 
 def _hexrows(exhibit: Exhibit) -> list[object]:
