@@ -34,12 +34,14 @@ class Source(NamedTuple):
         memory: its reader.
         name: the target as named, without its folder.
         describe: gives its evidence, with the digests of the chunks that are asked for; may wait for hashing.
+        begin: starts what may run beside the judging; called once, in the process that judges.
         recording: gives the recording of what was read, for live sources; None for images.
     """
 
     memory: Reader
     name: str
     describe: Callable[[tuple[int, ...]], Evidence]
+    begin: Callable[[], None] = lambda: None
     recording: Callable[[], bytes] | None = None
 
 
@@ -89,7 +91,7 @@ def _live(target: str) -> Iterator[Source]:
             data = memoryview(once())
             return _recorded(data, digest_of(data), chunks)
 
-        yield Source(recorder, target, describe, once)
+        yield Source(recorder, target, describe, recording=once)
     finally:
         live.close()
 
@@ -103,38 +105,41 @@ def _recorded(data: memoryview, digest: str, chunks: tuple[int, ...]) -> Evidenc
 
 def _image(target: str) -> Source:
     memory = open_image(target)
-    name = Path(target).name
     descriptor = os.open(target, os.O_RDONLY | os.O_CLOEXEC)
-    size = os.lseek(descriptor, 0, os.SEEK_END)
-    hashing: list[Future[list[bytes]]] = []
-
-    def start() -> Future[list[bytes]]:
-        if not hashing:
-            hashing.append(_hash_in_background(descriptor, size))
-        return hashing[0]
+    hashing = _Hashing(descriptor, os.lseek(descriptor, 0, os.SEEK_END))
+    name = Path(target).name
 
     def describe(chunks: tuple[int, ...]) -> Evidence:
-        digests = start().result()
+        digests = hashing.wait()
         return Evidence(
             id="memory",
             kind=f"memory/{memory.format}",
             name=name,
-            size=size,
+            size=hashing.size,
             digest=combine(digests),
             chunks=tuple((i, digests[i].hex()) for i in chunks if i < len(digests)),
             notes=tuple(str(gap) for gap in memory.gaps),
         )
 
-    return Source(_Hashed(memory, start), name, describe)
+    return Source(memory, name, describe, hashing.start)
 
 
-def _hash_in_background(descriptor: int, size: int) -> "Future[list[bytes]]":
-    pool = ThreadPoolExecutor(_THREADS)
+class _Hashing:
+    """The chunks' digests of a file, computed beside the judging by two threads."""
 
-    def chunk(at: int) -> bytes:
-        return hashlib.sha256(os.pread(descriptor, CHUNK, at)).digest()
+    def __init__(self, descriptor: int, size: int) -> None:
+        self._descriptor = descriptor
+        self.size = size
+        self._running: list[Future[bytes]] = []
 
-    def whole() -> list[bytes]:
-        return list(pool.map(chunk, range(0, size, CHUNK)))
+    def start(self) -> None:
+        """Begin; the process that begins must be the one that waits."""
+        pool = ThreadPoolExecutor(_THREADS)
+        self._running = [pool.submit(self._chunk, at) for at in range(0, self.size, CHUNK)]
 
-    return ThreadPoolExecutor(1).submit(whole)
+    def wait(self) -> list[bytes]:
+        """The digests in order."""
+        return [future.result() for future in self._running]
+
+    def _chunk(self, at: int) -> bytes:
+        return hashlib.sha256(os.pread(self._descriptor, CHUNK, at)).digest()

@@ -29,6 +29,7 @@ def read_elf_core(buffer: memoryview, evidence: str) -> MappedMemory:
         buffer,
         [Piece(segment.physical, segment.physical + segment.file_size, segment.offset) for segment in held],
         evidence=evidence,
+        format_name="elf",
         zero_is_missing=False,
         registers=core.cpus,
         vmcoreinfo=bytes(buffer[slice(*core.vmcoreinfo)]) if core.vmcoreinfo else None,

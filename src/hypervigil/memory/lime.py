@@ -22,4 +22,4 @@ def read_lime(buffer: memoryview, evidence: str) -> MappedMemory:
             raise
         last = max(piece.end for piece in pieces)
         gaps = (Gap(f"ranges after physical {last:#x}", str(fault)),)
-    return MappedMemory(buffer, pieces, evidence=evidence, zero_is_missing=False, gaps=gaps)
+    return MappedMemory(buffer, pieces, evidence=evidence, format_name="lime", zero_is_missing=False, gaps=gaps)

@@ -64,6 +64,7 @@ class MappedMemory:
         pieces: what of memory stands where; any order. Parts beyond the end of the buffer are cut and become gaps.
             Where pieces overlap, the one that begins first is taken; if the other holds different bytes, that is a gap.
         evidence: id for spans.
+        format_name: see `Reader.format`.
         zero_is_missing: see `Reader`.
         registers: see `Reader`.
         vmcoreinfo: see `Reader`.
@@ -76,6 +77,7 @@ class MappedMemory:
         pieces: "Iterable[Piece]",
         *,
         evidence: str,
+        format_name: str,
         zero_is_missing: bool,
         registers: "tuple[CpuState, ...]" = (),
         vmcoreinfo: bytes | None = None,
@@ -86,6 +88,7 @@ class MappedMemory:
         self._pieces = _merged(_disjoint(buffer, _inside(buffer, pieces, cut), cut))
         self._starts = [piece.start for piece in self._pieces]
         self.evidence = evidence
+        self.format = format_name
         self.ranges = tuple(PhysRange(PhysAddr(piece.start), PhysAddr(piece.end)) for piece in self._pieces)
         self.zero_is_missing = zero_is_missing
         self.registers = registers

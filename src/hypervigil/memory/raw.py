@@ -8,4 +8,4 @@ from hypervigil.memory.mapped import MappedMemory, Piece
 
 def read_raw(buffer: memoryview, evidence: str) -> MappedMemory:
     """Take the whole buffer as physical memory from address 0 on."""
-    return MappedMemory(buffer, [Piece(0, len(buffer), 0)], evidence=evidence, zero_is_missing=True)
+    return MappedMemory(buffer, [Piece(0, len(buffer), 0)], evidence=evidence, format_name="raw", zero_is_missing=True)

@@ -52,6 +52,7 @@ class Reader(Protocol):
 
     Attributes:
         evidence: id of the evidence that `spans` speaks of.
+        format: how the memory was written down: raw, lime, elf, recording, live.
         ranges: what is there, sorted and disjoint; ranges that are neighbours in memory but not in the source stay
             apart.
         zero_is_missing: whether a page of zeros cannot be told from one that was not written (true for raw images).
@@ -61,6 +62,7 @@ class Reader(Protocol):
     """
 
     evidence: str
+    format: str
     ranges: tuple[PhysRange, ...]
     zero_is_missing: bool
     registers: tuple[CpuState, ...]

@@ -124,6 +124,7 @@ class RecordingReader:
         self._ends: list[int] = []
         self._end = _FILE.size
         self.evidence = evidence
+        self.format = "recording"
         self.ranges = inner.ranges
         self.zero_is_missing = inner.zero_is_missing
         self.registers = inner.registers
@@ -226,6 +227,7 @@ class ReplayReader:
         self._seen: dict[int, int] = {}
         meta = self._load()
         self.evidence = evidence
+        self.format = "recording"
         self.ranges = meta.ranges
         self.zero_is_missing = meta.zero_is_missing
         self.registers = meta.registers
