@@ -1,4 +1,4 @@
-"""Is this kernel or hypervisor compromised: the use-case behind ``hypervigil integrity``, ``collect`` and ``verify``."""
+"""Is this kernel or hypervisor compromised: behind ``hypervigil integrity``, ``collect`` and ``verify``."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime

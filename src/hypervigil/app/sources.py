@@ -15,7 +15,6 @@ from typing import NamedTuple
 from hypervigil.core.digest import CHUNK, combine, digest_of
 from hypervigil.core.errors import UsageError
 from hypervigil.core.evidence import Evidence
-from hypervigil.memory.mapped import MappedMemory
 from hypervigil.memory.open import open_image
 from hypervigil.memory.qemu import attach_qemu
 from hypervigil.memory.reader import Reader
