@@ -46,13 +46,15 @@ def collect(
 
 @click.command()
 @click.argument("bundle", type=click.Path(exists=True, dir_okay=False))
-@click.option("--image", type=click.Path(exists=True, dir_okay=False), default="", help="The image that it names.")
+@click.option("--image", type=click.Path(exists=True, dir_okay=False), default=None, help="The image that it names.")
 @output_options
-def verify(bundle: str, image: str, *, as_json: bool, as_sarif: bool, html_file: str, file: str, quiet: bool) -> int:
+def verify(
+    bundle: str, image: str | None, *, as_json: bool, as_sarif: bool, html_file: str, file: str, quiet: bool
+) -> int:
     """Judge a BUNDLE again, offline, and compare the reports byte by byte."""
     output = output_of(as_json=as_json, as_sarif=as_sarif, html_file=html_file, file=file, quiet=quiet)
     with Steps(quiet=quiet) as steps:
-        verified = verify_bundle(bundle, image, steps)
+        verified = verify_bundle(bundle, image or "", steps)
     tell_faults(verified.outcome)
     status = show(verified.outcome.report, output)
     manifest = verified.manifest
