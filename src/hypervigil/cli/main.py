@@ -3,6 +3,7 @@
 Exit status: 0 holds, 1 violated, 2 usage or broken input, 3 not fully seen.
 """
 
+import importlib
 import os
 import sys
 from collections.abc import Sequence
@@ -10,23 +11,46 @@ from collections.abc import Sequence
 import click
 
 import hypervigil
-from hypervigil.cli.bundles import collect, verify
-from hypervigil.cli.catalogue import checks
-from hypervigil.cli.completion import completion
-from hypervigil.cli.integrity import integrity, scan
-from hypervigil.cli.reports import report
-from hypervigil.core.errors import HypervigilError
+from hypervigil.core.errors import HypervigilError, ProgramError
 
 _BROKEN = 2
 _INTERRUPTED = 130
+_COMMANDS = {
+    "scan": "integrity:scan",
+    "integrity": "integrity:integrity",
+    "collect": "bundles:collect",
+    "verify": "bundles:verify",
+    "report": "reports:report",
+    "checks": "catalogue:checks",
+    "completion": "completion:completion",
+}
+
+
+class _Lazy(click.Group):
+    """Commands that are imported when they are used, so that completion and help are quick."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
+        """Name every command, in the order of the help."""
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 - click's
+        """Import a command."""
+        if cmd_name not in _COMMANDS:
+            return None
+        module, _, name = _COMMANDS[cmd_name].partition(":")
+        found = getattr(importlib.import_module(f"hypervigil.cli.{module}"), name)
+        if not isinstance(found, click.Command):
+            raise ProgramError(f"{cmd_name} is no command")
+        return found
 
 
 @click.group(
+    cls=_Lazy,
     context_settings={
         "help_option_names": ["-h", "--help"],
         "max_content_width": 100,
         "auto_envvar_prefix": "HYPERVIGIL",
-    }
+    },
 )
 @click.version_option(hypervigil.__version__, "-V", "--version", message="%(prog)s %(version)s")
 def root() -> None:
@@ -34,10 +58,6 @@ def root() -> None:
 
     Exit status: 0 holds, 1 violated, 2 usage or broken input, 3 not fully seen.
     """
-
-
-for command in (scan, integrity, collect, verify, report, checks, completion):
-    root.add_command(command)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
