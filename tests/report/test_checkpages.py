@@ -13,7 +13,8 @@ from hypervigil.report.checkpages import index, marked, name_of, page
 
 
 class DispatchTable(Fact, frozen=True, kw_only=True):
-    """The slots of a dispatch table.
+    """The slots of
+    ``kvm_x86_ops``.
 
     Attributes:
         slots: their addresses.
@@ -60,7 +61,7 @@ def test_a_page_says_all_that_the_data_file_says() -> None:
         "# KVM-042: The slots of `kvm_x86_ops` lead home\n",
         "- Severity: critical, confidence: high\n",
         "- Required by the profiles: default\n",
-        "- Reads: `DispatchTable` (The slots of a dispatch table)\n",
+        "- Reads: `DispatchTable` (The slots of `kvm_x86_ops`)\n",
         "- Earlier ids: KVM-007\n",
         "## Why it matters\n\nFirst \\*reason\\*.\n\nSecond reason, over two lines.\n",
         "## What to do when it is violated\n\nRebuild the host.\n",

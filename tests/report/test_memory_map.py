@@ -3,7 +3,8 @@ from hypothesis import strategies as st
 
 from hypervigil.core.report import Region
 from hypervigil.report.memory_map import LINES, WIDTH, draw
-from tests.report.reports import HOOK, memory_map
+from tests.report.exhibits import HOOK
+from tests.report.reports import memory_map
 
 REGIONS = st.lists(
     st.builds(

@@ -6,6 +6,7 @@ markup; everything else that Markdown would act on is escaped, since kernel name
 
 import re
 from collections.abc import Iterable
+from inspect import cleandoc
 
 from hypervigil.core.check import Check, Example
 from hypervigil.core.facts import Fact
@@ -47,14 +48,19 @@ def page(check: Check) -> str:
 
 
 def index(checks: Iterable[Check]) -> str:
-    """A page that lists every check by id, with the severity and the statement that should be true."""
+    """A page that lists every check by id, with the severity and the statement that should be true.
+
+    A MyST ``toctree`` directive puts the pages into the navigation of the built documentation.
+    """
+    ordered = sorted(checks, key=lambda c: c.id)
     rows = [
         f"| [{check.id}]({name_of(check)}.md) | {check.about.severity} | {marked(check.about.title)} |"
-        for check in sorted(checks, key=lambda c: c.id)
+        for check in ordered
     ]
     head = ["# Checks", "", f"Hypervigil {'has no checks' if not rows else f'judges {len(rows)} statements'}.", ""]
     table = ["| Check | Severity | The statement that should be true |", "|---|---|---|", *rows, ""]
-    return "\n".join([*head, *(table if rows else [])])
+    pages = ["```{toctree}", ":hidden:", "", *(name_of(check) for check in ordered), "```", ""]
+    return "\n".join([*head, *([*table, *pages] if rows else [])])
 
 
 def marked(text: str) -> str:
@@ -64,7 +70,8 @@ def marked(text: str) -> str:
 
 
 def _gist(need: type[Fact]) -> str:
-    return (need.__doc__ or "").strip().partition("\n")[0].rstrip(".")
+    """The first paragraph of a fact's docstring, in which two backticks mean what one means here."""
+    return cleandoc(need.__doc__ or "").partition("\n\n")[0].rstrip(".").replace("``", "`")
 
 
 def _paragraphs(text: str) -> str:
