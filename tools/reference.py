@@ -22,11 +22,9 @@ REFERENCE = Path(__file__).parents[1] / "docs" / "reference"
 
 def stored() -> Mapping[str, str]:
     """The generated pages that the repository holds, by their path under ``docs/reference``."""
-    pages = {"report-schema-1.json": json.schema()}
-    command = _command_line()
-    if command is not None:
-        pages["command-line.md"] = page(command, "hypervigil")
-    return pages
+    command = command_line()
+    told = "# Command line\n\nThe program has no commands yet.\n" if command is None else page(command, "hypervigil")
+    return {"report-schema-1.json": json.schema(), "command-line.md": told}
 
 
 def unstored() -> Mapping[str, str]:
@@ -51,7 +49,7 @@ def write(folder: Path) -> None:
         (folder / name).write_text(text, encoding="utf-8")
 
 
-def _command_line() -> click.Command | None:
+def command_line() -> click.Command | None:
     """The program's command, or None as long as the package has no command line."""
     if importlib.util.find_spec("hypervigil.cli.main") is None:
         return None
