@@ -15,6 +15,7 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
         size: length in bytes.
         digest: ``ALGORITHM:HEX``; `hypervigil.core.digest` says how an image's is computed.
         acquired: who took it, when and how, as far as it is known; empty if it was handed over.
+        chunks: ``(index, hexadecimal digest)`` of each chunk that a finding cites, where the digest is chunked.
         notes: what limits it, such as a truncated segment.
     """
 
@@ -24,6 +25,7 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
     size: int
     digest: str = ""
     acquired: str = ""
+    chunks: tuple[tuple[int, str], ...] = ()
     notes: tuple[str, ...] = ()
 
 

@@ -98,11 +98,12 @@ class Btf:
         self._names = self._words[self._places]
         self._infos = self._words[self._places + 1]
         self._kinds = (self._infos >> 24 & (_KINDS - 1)).astype(np.uint8)
+        self._named: dict[int, list[int]] | None = None
         self.first_id: int = 1 if base is None else base.end_id
         self.end_id: int = self.first_id + len(self._places)
 
     def find(self, name: str, *kinds: BtfKind) -> tuple[int, ...]:
-        """Ids of all types of that name and of one of those kinds (of any, when none is given), base first."""
+        """Ids of all types of that name and of one of those kinds (any but FUNC, when none is given), base first."""
         found = () if self.base is None else self.base.find(name, *kinds)
         try:
             offsets = self._offsets(name.encode("latin-1"))
@@ -267,6 +268,15 @@ class Btf:
             array = self.array(type_id)
             count, type_id = count * array.count & _MASK, array.element
         raise DecodeError("btf type", f"type {type_id} is an endless chain of arrays")
+
+    def _by_name(self) -> dict[int, list[int]]:
+        """Positions of the named types by their name's offset, functions left out; made when it is first needed."""
+        if self._named is None:
+            self._named = {}
+            wanted = np.flatnonzero((self._names != 0) & (self._kinds != BtfKind.FUNC))
+            for position, name in zip(wanted.tolist(), self._names[wanted].tolist(), strict=True):
+                self._named.setdefault(name, []).append(position)
+        return self._named
 
     def _offsets(self, encoded: bytes) -> list[int]:
         """Name offsets, in this BTF's strings or its base's, from which that string runs up to its NUL."""

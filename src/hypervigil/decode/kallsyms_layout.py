@@ -23,7 +23,8 @@ MAX_SYMBOLS = 1 << 21
 
 _MIN_BLOCK = 2 * MARKER_STEP  # a length byte and a code each
 _MAX_BLOCK = 515 * MARKER_STEP  # two length bytes and 513 uncompressed characters each
-_MAX_NAMES = 1 << 25  # bytes
+_MAX_NAMES = 1 << 24  # bytes
+_MAX_PLACES = 1024
 _MAX_TRIES = 16
 _ALIGNMENT = 8
 _BIG = 0x80
@@ -162,7 +163,10 @@ def _marker_tables(data: U8, table: int) -> "Iterator[tuple[int, int]]":
 
 
 def _name_tables(data: U8, end: int, markers: I64) -> "Iterator[tuple[int, int, int]]":
-    """Offset of names, number of symbols, offset of num_syms, for all that fit before markers at `end`."""
+    """Offset of names, number of symbols, offset of num_syms, for all that fit before markers at `end`.
+
+    The nearest come first: the names after the last marker are few.
+    """
     last, blocks = int(markers[-1]), len(markers)
     high = end - last
     low = _up(max(8, high - _MAX_BLOCK - 8), 4)
@@ -170,7 +174,7 @@ def _name_tables(data: U8, end: int, markers: I64) -> "Iterator[tuple[int, int, 
         return
     words = data[low - 8 : low - 8 + (high - low + 8) // 4 * 4].view("<u4").astype(np.int64)
     fits = (words > (blocks - 1) * MARKER_STEP) & (words <= blocks * MARKER_STEP)
-    for position in np.flatnonzero(fits).tolist():
+    for position in np.flatnonzero(fits)[: -_MAX_PLACES - 1 : -1].tolist():
         num_syms = low - 8 + 4 * position
         count = int(words[position])
         for names in (num_syms + 4,) if num_syms % 8 else (num_syms + 8, num_syms + 4):

@@ -36,7 +36,7 @@ MARKER_STEP = 256
 MAX_NAME = 1024
 """Longest expanded symbol that is believed, in bytes; KSYM_NAME_LEN is 128 before 6.1, then 512."""
 
-MAX_CANDIDATES = 1024
+MAX_CANDIDATES = 256
 """How many places that look like a token table one buffer may hold before the scan gives up."""
 
 _MAX_TABLE = 0x10000  # token_index is 16 bit wide

@@ -16,12 +16,14 @@ from hypervigil.linux.executable import Claim, executable_claims
 from hypervigil.linux.slack import find_residue
 from hypervigil.linux.system import KERNEL, System
 from hypervigil.linux.vmap import VmapArea, vmap_areas
-from hypervigil.memory.pagetable import Sweep, sweep_executable
+from hypervigil.memory.pagetable import Sweep, sweep
 
 _MASK = PAGE_SIZE - 1
 _VMALLOC_SPAN = {4: 32 << 40, 5: 12800 << 40}
 _MODULES_START = 0xFFFF_FFFF_C000_0000
 _ENTRY = 8
+_PADDINGS = (b"\x00", b"\xcc", b"\x90")
+_LEAST_PADDING = 16
 
 
 class _Run(msgspec.Struct):
@@ -39,13 +41,13 @@ def executable_memory(subject: Subject) -> ExecutableMemory:
     """Sweep the kernel's page tables and give every executable range its owner."""
     system = subject.system
     kernel = system.kernel
-    sweep = sweep_executable(kernel.memory, kernel.location.root, kernel.location.levels)
+    swept = sweep(kernel.memory, kernel.location.root, kernel.location.levels)
     areas, gaps = _areas(system)
     claims = executable_claims(kernel, areas.items, system.modules.items)
     owned = sorted([*_text_claims(system), *claims.items])
     regions: list[ExecutableRegion] = []
-    gaps += [*sweep.gaps, *_expected(system, sweep, areas), *claims.gaps, *system.modules.gaps]
-    for run in _runs(sweep):
+    gaps += [*swept.gaps, *_expected(system, swept, areas), *claims.gaps, *system.modules.gaps]
+    for run in _runs(swept):
         for start, end, claim in _cut(run, owned):
             if claim is not None:
                 regions.append(_region(system, run, start, end, claim.owner, claim.kind))
@@ -74,8 +76,8 @@ def _text_claims(system: System) -> Iterator[Claim]:
             yield Claim(owned.start & ~_MASK, (owned.end + _MASK) & ~_MASK, f"module {owned.owner} (init)", "text")
 
 
-def _runs(sweep: Sweep) -> Iterator[_Run]:
-    leaves = sweep.leaves
+def _runs(swept: Sweep) -> Iterator[_Run]:
+    leaves = swept.leaves
     run: _Run | None = None
     columns = (leaves.start, leaves.size, leaves.writable, leaves.user, leaves.table)
     for start, size, writable, user, table in zip(*(c.tolist() for c in columns), strict=True):
@@ -134,14 +136,14 @@ def _region(system: System, run: _Run, start: int, end: int, owner: str, kind: s
     )
 
 
-def _expected(system: System, sweep: Sweep, areas: Observed[VmapArea]) -> Iterator[Gap]:
+def _expected(system: System, swept: Sweep, areas: Observed[VmapArea]) -> Iterator[Gap]:
     """Zero tables, in a format where zero may mean missing, count as gaps where the kernel must have mappings.
 
     An empty table is lawful in vmalloc space where no area is live: the kernel makes the upper ones in advance
     (6eb82f994026 "x86/mm: Pre-allocate P4D/PUD pages for vmalloc area", 5.9) and keeps the lower ones when areas go.
     """
     low, high = _vmalloc_space(system)
-    for start, size in sweep.empty_tables:
+    for start, size in swept.empty_tables:
         end = start + size
         inside = low <= start < high or start >= _MODULES_START
         if not inside or any(area.holds(start, end) for area in areas.items):
@@ -176,7 +178,7 @@ def executable_slack(subject: Subject) -> ExecutableSlack:
 
 def _each_slack(system: System, gaps: list[Gap]) -> Iterator[tuple[str, int, int]]:
     end = system.kernel.symbols.address("_etext")
-    yield "kernel", end, (end + _MASK) & ~_MASK
+    yield KERNEL, _kernel_text_end(system, end), (end + _MASK) & ~_MASK
     for module in system.modules.items:
         for area in module.areas:
             if area.section is not Section.TEXT:
@@ -185,6 +187,20 @@ def _each_slack(system: System, gaps: list[Gap]) -> Iterator[tuple[str, int, int
                 yield module.name, _last_function_end(system, module.name, area.start, area.end), area.end
             except MissingDescription as fault:
                 gaps.append(Gap(f"slack of module {module.name}", str(fault)))
+
+
+def _kernel_text_end(system: System, end: int) -> int:
+    """Where the kernel's last function ends: kallsyms has no sizes, so at the first padding behind its symbol.
+
+    ``_etext`` may lie far behind it, since some thunks are placed at multiples of 2 MiB.
+    """
+    position = system.kernel.symbols.nearest(end - 1)
+    if position is None:
+        return end
+    start = system.kernel.symbols.addresses[position]
+    body = system.kernel.space.read(VirtAddr(start), min(end - start, PAGE_SIZE))
+    padding = min((at for byte in _PADDINGS if (at := body.find(byte * _LEAST_PADDING)) >= 0), default=len(body))
+    return start + padding if end - start > PAGE_SIZE else end
 
 
 def _last_function_end(system: System, name: str, start: int, end: int) -> int:

@@ -15,10 +15,12 @@ import msgspec
 import hypervigil.extract
 from hypervigil.core.errors import EvidenceError, ProgramError
 from hypervigil.core.facts import Fact, FactOutcome, Unknown
+from hypervigil.linux.census import Census
 from hypervigil.linux.reference import Reference
 from hypervigil.linux.system import System
 
 _TAG = "__hypervigil_extracts__"
+_LAST = "__hypervigil_last__"
 
 
 class Subject(msgspec.Struct, frozen=True, eq=False):
@@ -26,10 +28,12 @@ class Subject(msgspec.Struct, frozen=True, eq=False):
 
     Attributes:
         system: the opened kernel with its modules.
+        census: its processes and machines.
         references: what the user gave to compare with: packages, a vmlinux.
     """
 
     system: System
+    census: Census
     references: tuple[Reference, ...] = ()
 
 
@@ -37,11 +41,17 @@ Extractor = Callable[[Subject], FactOutcome]
 F = TypeVar("F", bound=Extractor)
 
 
-def extracts(kind: type[Fact]) -> Callable[[F], F]:
-    """Tag a function as the extractor of a kind of fact."""
+def extracts(kind: type[Fact], *, last: bool = False) -> Callable[[F], F]:
+    """Tag a function as the extractor of a kind of fact.
+
+    Args:
+        kind: what it yields.
+        last: run it after all others, since it judges what they used.
+    """
 
     def tag(function: F) -> F:
         setattr(function, _TAG, kind)
+        setattr(function, _LAST, last)
         return function
 
     return tag
@@ -49,7 +59,7 @@ def extracts(kind: type[Fact]) -> Callable[[F], F]:
 
 @cache
 def load_extractors() -> dict[type[Fact], Extractor]:
-    """Every extractor of the package by the kind of fact it yields, in the order of the facts' names.
+    """Every extractor of the package by the kind of fact it yields, in the order in which they run.
 
     Raises:
         ProgramError: two extractors yield the same kind.
@@ -64,7 +74,7 @@ def load_extractors() -> dict[type[Fact], Extractor]:
             if kind in found:
                 raise ProgramError(f"two extractors yield {kind.__name__}")
             found[kind] = value
-    return dict(sorted(found.items(), key=lambda item: item[0].__name__))
+    return dict(sorted(found.items(), key=lambda item: (getattr(item[1], _LAST), item[0].__name__)))
 
 
 def extract(extractor: Extractor, subject: Subject) -> FactOutcome:

@@ -4,12 +4,13 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from hypervigil.core.errors import EvidenceError, MissingDescription, MissingMemory
+from hypervigil.core.errors import MissingDescription, MissingMemory
 from hypervigil.core.facts import Gap
-from hypervigil.core.units import PhysAddr, VirtAddr
+from hypervigil.core.units import VirtAddr
 from hypervigil.extract.loading import Subject, extracts
 from hypervigil.facts.kernel import Claim, Gate, InterruptTable, SystemCalls
 from hypervigil.facts.pointers import Slot
+from hypervigil.linux.processors import host_processors
 from hypervigil.linux.system import System
 from hypervigil.standards.syscalls import entry_points
 
@@ -74,7 +75,9 @@ def interrupt_table(subject: Subject) -> InterruptTable:
         ),
         gates=tuple(
             Gate(vector=vector, privilege=bits >> 13 & 3, selector=selector)
-            for vector, (bits, selector) in enumerate(zip(gates["bits"].tolist(), gates["selector"].tolist(), strict=True))
+            for vector, (bits, selector) in enumerate(
+                zip(gates["bits"].tolist(), gates["selector"].tolist(), strict=True)
+            )
         ),
         address=place,
         in_use=claims,
@@ -88,7 +91,12 @@ def _in_use(system: System) -> tuple[tuple[Claim, ...], tuple[Gap, ...]]:
     gaps: list[Gap] = []
     symbol = system.kernel.symbols.address("idt_descr")
     sources = [("idt_descr", system.kernel.space.u64(VirtAddr(symbol + 2)), system.spans(symbol + 2, 8))]
-    sources += [(f"IDTR of CPU {cpu.number}", cpu.idt, cpu.spans) for cpu in system.kernel.memory.registers]
+    running = {cpu for cpu, _ in host_processors(system.kernel)}
+    sources += [
+        (f"IDTR of CPU {state.cpu}", state.idt.base, sources[0][2])
+        for state in system.kernel.memory.registers
+        if state.idt is not None and state.cpu in running
+    ]
     for source, address, span in sources:
         try:
             place = system.kernel.space.physical(VirtAddr(address))
@@ -97,6 +105,3 @@ def _in_use(system: System) -> tuple[tuple[Claim, ...], tuple[Gap, ...]]:
             continue
         claims.append(Claim(source=source, value=f"{place:#x}", span=span))
     return tuple(claims), tuple(gaps)
-
-
-__all__ = ["EvidenceError", "PhysAddr", "interrupt_table", "system_calls"]

@@ -27,15 +27,15 @@ def member(thing: drgn.Object, *paths: str) -> drgn.Object:
 
 
 def number(thing: drgn.Object, *paths: str) -> int:
-    """The unsigned value of a member; of a pointer, where it leads.
+    """The unsigned value of a member, or of `thing` itself without a path; of a pointer, where it leads.
 
     Raises:
         MissingDescription: there is no such member, or it is no number.
         MissingMemory: it is not in the image.
     """
-    value = member(thing, *paths).value_()
+    value = member(thing, *paths).value_() if paths else thing.value_()
     if not isinstance(value, int):
-        raise MissingDescription(f"{thing.type_.type_name()}.{paths[0]} is not a number")
+        raise MissingDescription(f"{thing.type_.type_name()} {' '.join(paths)} is not a number")
     return int(value & 0xFFFF_FFFF_FFFF_FFFF)
 
 

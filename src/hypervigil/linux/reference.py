@@ -2,12 +2,14 @@
 
 from typing import Protocol
 
+from hypervigil.core.evidence import Evidence
+
 
 class Reference(Protocol):
     """A vendor's package or a vmlinux, opened.
 
     Attributes:
-        name: how to cite it.
+        evidence: how it is cited.
     """
 
-    name: str
+    evidence: Evidence

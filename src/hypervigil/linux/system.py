@@ -5,7 +5,6 @@ whether the views agree is a question of its own.
 """
 
 import bisect
-from collections.abc import Callable
 from functools import cached_property
 
 import msgspec
@@ -26,8 +25,10 @@ from hypervigil.linux.modules import (
     modules_with_types,
     read_module,
 )
+from hypervigil.linux.views import View, take_view
 from hypervigil.memory.kernel import Kernel
 from hypervigil.memory.symbols import Symbols
+from hypervigil.standards.layouts import kvm_layouts
 
 KERNEL = "kernel"
 HYPERVISOR_MODULES = ("kvm", "kvm_amd", "kvm_intel")
@@ -41,21 +42,6 @@ _BOUNDS = (
     (Section.DATA, "__bss_start", "__bss_stop"),
     (Section.INIT, "__init_begin", "__init_end"),
 )
-
-
-class ModuleView(msgspec.Struct, frozen=True, kw_only=True):
-    """One view of modules: the addresses of ``struct module`` that it shows.
-
-    Attributes:
-        name: such as ``module list``.
-        complete: whether every live module must be in it.
-        seen: what it shows, or None where it could not be walked at all (`gaps` says why).
-    """
-
-    name: str
-    complete: bool
-    seen: frozenset[int] | None
-    gaps: tuple[Gap, ...] = ()
 
 
 class Range(msgspec.Struct, frozen=True, order=True):
@@ -77,18 +63,22 @@ class System:
     def __init__(self, kernel: Kernel) -> None:
         self.kernel = kernel
         self._symbols: dict[str, Symbols | None] = {}
+        self._targets: dict[int, Target] = {}
         add_module_types(kernel, HYPERVISOR_MODULES)
+        kernel.catalogue.fall_back_on(kvm_layouts())
 
     @cached_property
-    def module_views(self) -> tuple[ModuleView, ...]:
+    def module_views(self) -> tuple[View, ...]:
         """Every view of the modules, those that could not be walked included."""
-        return (
-            _view("module list", lambda: listed_modules(self.kernel), complete=True),
-            _view("address tree", lambda: modules_in_tree(self.kernel), complete=True),
-            _view("sysfs", lambda: modules_in_sysfs(self.kernel), complete=True),
-            _view("bug list", lambda: modules_with_bugs(self.kernel), complete=True),
-            _view("type information", lambda: _typed(self.kernel), complete=False),
+        views = (
+            take_view("module list", lambda: listed_modules(self.kernel), complete=True),
+            take_view("address tree", lambda: modules_in_tree(self.kernel), complete=True),
+            take_view("sysfs", lambda: modules_in_sysfs(self.kernel), complete=True),
+            take_view("bug list", lambda: modules_with_bugs(self.kernel), complete=True),
         )
+        if self.kernel.symbols.find("btf_modules") is None:
+            return views
+        return (*views, take_view("type information", lambda: _typed(self.kernel), complete=False))
 
     @cached_property
     def modules(self) -> Observed[Module]:
@@ -151,6 +141,12 @@ class System:
 
     def target(self, address: int) -> Target:
         """Describe where a pointer leads."""
+        found = self._targets.get(address)
+        if found is None:
+            found = self._targets[address] = self._describe(address)
+        return found
+
+    def _describe(self, address: int) -> Target:
         owned = self.owner_of(address) if address else None
         if owned is None:
             return Target(address=address)
@@ -163,10 +159,14 @@ class System:
             for i in symbols.between(symbols.addresses[position], symbols.addresses[position] + 1)
             if owned.section is not Section.TEXT or symbols.types[i] in _FUNCTION_TYPES
         ]
+        offset = address - symbols.addresses[position]
+        size = 0 if symbols.sizes is None else symbols.sizes[position]
+        if size and offset >= size:
+            return Target(address=address, owner=owned.owner, section=owned.section)
         return Target(
             address=address,
             symbol=names[0] if names else "",
-            offset=address - symbols.addresses[position],
+            offset=offset,
             owner=owned.owner,
             section=owned.section,
             aliases=tuple(names[1:]),
@@ -208,15 +208,6 @@ class System:
             if symbols is not None and (address := symbols.find(name)) is not None:
                 return address
         return None
-
-
-def _view(name: str, walk: Callable[[], Observed[int]], *, complete: bool) -> ModuleView:
-    try:
-        seen = walk()
-    except EvidenceError as fault:
-        gaps = (Gap(name, str(fault)),) if complete else ()
-        return ModuleView(name=name, complete=complete, seen=None, gaps=gaps)
-    return ModuleView(name=name, complete=complete, seen=frozenset(seen.items), gaps=seen.gaps)
 
 
 def _typed(kernel: Kernel) -> Observed[int]:

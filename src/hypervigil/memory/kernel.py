@@ -21,8 +21,10 @@ from hypervigil.decode.kallsyms import (
     token_tables_at,
 )
 from hypervigil.decode.vmcoreinfo import VmcoreInfo
-from hypervigil.memory.locate import START_KERNEL_MAP, Location, Memory, Search, locate_kernel
+from hypervigil.memory.locate import START_KERNEL_MAP, Location, Search, locate_kernel
+from hypervigil.memory.reader import Reader
 from hypervigil.memory.space import AddressSpace
+from hypervigil.memory.stream import range_of
 from hypervigil.memory.symbols import Symbols
 from hypervigil.memory.types import TypeCatalogue
 
@@ -43,7 +45,7 @@ class Kernel:
         catalogue: the types.
     """
 
-    def __init__(self, memory: Memory, search: Search, location: Location) -> None:
+    def __init__(self, memory: Reader, search: Search, location: Location) -> None:
         self.memory = memory
         self.search = search
         self.location = location
@@ -52,6 +54,7 @@ class Kernel:
         self.program = drgn.Program(drgn.Platform(drgn.Architecture.X86_64))
         self.program.add_memory_segment(0, (1 << 64) - 1, self._read_for_drgn, physical=False)
         self.catalogue = TypeCatalogue(self.program)
+        self._types: dict[str, drgn.Type] = {}
         self._symbols: Symbols | None = None
         self._btf: Btf | None = None
         self.table: KallsymsTable | None = None
@@ -101,6 +104,11 @@ class Kernel:
             found.append(self._symbols.source)
         return tuple(sorted((*found, *self.catalogue.sources)))
 
+    @property
+    def used_types(self) -> dict[str, drgn.Type]:
+        """Every type that was asked for by name so far."""
+        return dict(self._types)
+
     def use_symbols(self, symbols: Symbols, table: KallsymsTable | None = None) -> None:
         """Take a symbol table as the kernel's."""
         self._symbols = symbols
@@ -117,11 +125,14 @@ class Kernel:
         Raises:
             MissingDescription: no BTF has it.
         """
-        try:
-            return self.program.type(name)
-        except LookupError as fault:
-            why = "" if self._btf is not None else f"; {self.why_no_types}"
-            raise MissingDescription(f"type {name} was not found{why}") from fault
+        found = self._types.get(name)
+        if found is None:
+            try:
+                found = self._types[name] = self.program.type(name)
+            except LookupError as fault:
+                why = "" if self._btf is not None else f"; {self.why_no_types}"
+                raise MissingDescription(f"type {name} was not found{why}") from fault
+        return found
 
     def object(self, type_name: str, address: int) -> drgn.Object:
         """The object of a type at a virtual address; nothing is read yet."""
@@ -139,7 +150,7 @@ class Kernel:
         return self.space.read(VirtAddr(address), count)
 
 
-def open_kernel(memory: Memory) -> Kernel:
+def open_kernel(memory: Reader) -> Kernel:
     """Find and open the kernel in physical memory.
 
     Raises:
@@ -260,5 +271,4 @@ def _image_bytes(kernel: Kernel, low: VirtAddr, high: VirtAddr) -> tuple[VirtAdd
     if not START_KERNEL_MAP <= low < START_KERNEL_MAP + _KERNEL_IMAGE_SIZE:
         raise MissingDescription(f"{low:#x} does not lie in the kernel's image")
     first = kernel.space.physical(low)
-    _, end = kernel.memory.run_around(first)
-    return low, kernel.memory.read(first, min(high - low, end - first))
+    return low, kernel.memory.read(first, min(high - low, range_of(kernel.memory, first).end - first))

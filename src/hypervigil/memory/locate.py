@@ -14,18 +14,18 @@ Source: Linux kernel/vmcore_info.c (crash_core.c before 6.9), arch/x86/include/a
 """
 
 from collections.abc import Iterator
-from typing import Protocol
 
 import msgspec
 import numpy as np
 
-from hypervigil.core.errors import DecodeError, EvidenceError, MissingMemory
-from hypervigil.core.evidence import Span
+from hypervigil.core.errors import DecodeError, EvidenceError
 from hypervigil.core.report import Candidate
 from hypervigil.core.units import PAGE_SIZE, PhysAddr, VirtAddr
 from hypervigil.decode.kallsyms import KallsymsTable, search_kallsyms
 from hypervigil.decode.vmcoreinfo import VmcoreInfo, decode_vmcoreinfo
 from hypervigil.memory.pagetable import translate
+from hypervigil.memory.reader import Reader
+from hypervigil.memory.stream import each_chunk, range_of
 
 START_KERNEL_MAP = 0xFFFF_FFFF_8000_0000
 """``__START_KERNEL_map``: the kernel's image is mapped from here, plus ``phys_base``."""
@@ -39,24 +39,6 @@ _CHUNK = 1 << 22
 _AROUND = 1 << 26
 _MAX_BANNERS = 64
 _MAX_CANDIDATES = 64
-
-
-class Memory(Protocol):
-    """The part of a reader that locating the kernel needs."""
-
-    zero_is_missing: bool
-
-    def read(self, address: PhysAddr, size: int) -> bytes:
-        """Return exactly `size` bytes or raise `MissingMemory`."""
-
-    def spans(self, address: PhysAddr, size: int) -> tuple[Span, ...]:
-        """Say where these bytes stand in the evidence."""
-
-    def each_chunk(self, size: int) -> Iterator[tuple[PhysAddr, bytes]]:
-        """Stream all of memory in pieces of at most `size` bytes; pieces begin on page borders."""
-
-    def run_around(self, address: PhysAddr) -> tuple[PhysAddr, PhysAddr]:
-        """Return the contiguous range ``[start, end)`` of memory that holds `address`."""
 
 
 class Location(msgspec.Struct, frozen=True, kw_only=True):
@@ -85,7 +67,7 @@ class Search(msgspec.Struct, frozen=True):
     others: tuple[tuple[VmcoreInfo, PhysAddr], ...]
 
 
-def locate_kernel(memory: Memory) -> Search:
+def locate_kernel(memory: Reader) -> Search:
     """Find the kernel; `location` is None when no description was good enough."""
     candidates: list[Candidate] = []
     infos: list[tuple[VmcoreInfo, PhysAddr]] = []
@@ -110,10 +92,10 @@ def locate_kernel(memory: Memory) -> Search:
     return Search(location, tuple(candidates), tuple(pair for pair in infos if pair[1] != kept_at))
 
 
-def _each_vmcoreinfo(memory: Memory) -> Iterator[PhysAddr]:
+def _each_vmcoreinfo(memory: Reader) -> Iterator[PhysAddr]:
     """Physical addresses of texts that begin like VMCOREINFO, at the two places in a page where the kernel puts it."""
     count = 0
-    for start, chunk in memory.each_chunk(_CHUNK):
+    for start, chunk in each_chunk(memory, _CHUNK):
         pages = np.frombuffer(chunk, "<u8", count=len(chunk) // PAGE_SIZE * (PAGE_SIZE // 8)).reshape(-1, 512)
         for word in _WORDS:
             for page in np.flatnonzero(pages[:, word] == _FIRST_WORD).tolist():
@@ -123,7 +105,7 @@ def _each_vmcoreinfo(memory: Memory) -> Iterator[PhysAddr]:
                 yield PhysAddr(start + page * PAGE_SIZE + 8 * word)
 
 
-def _from_vmcoreinfo(memory: Memory, info: VmcoreInfo, address: PhysAddr) -> Location:
+def _from_vmcoreinfo(memory: Reader, info: VmcoreInfo, address: PhysAddr) -> Location:
     top = info.symbols.get("swapper_pg_dir", info.symbols.get("init_top_pgt"))
     base = info.numbers.get("phys_base")
     if top is None or base is None:
@@ -134,7 +116,7 @@ def _from_vmcoreinfo(memory: Memory, info: VmcoreInfo, address: PhysAddr) -> Loc
     return Location(root=root, levels=levels, phys_base=base % _ADDRESS_SPACE, vmcoreinfo=(info, address))
 
 
-def _by_banner(memory: Memory) -> tuple[Location | None, list[Candidate]]:
+def _by_banner(memory: Reader) -> tuple[Location | None, list[Candidate]]:
     candidates: list[Candidate] = []
     tried: set[int] = set()
     for banner in _each_banner(memory):
@@ -153,25 +135,26 @@ def _by_banner(memory: Memory) -> tuple[Location | None, list[Candidate]]:
     return None, candidates
 
 
-def _each_banner(memory: Memory) -> Iterator[PhysAddr]:
+def _each_banner(memory: Reader) -> Iterator[PhysAddr]:
     count = 0
-    for start, chunk in memory.each_chunk(_CHUNK):
-        at = chunk.find(_BANNER)
+    for start, chunk in each_chunk(memory, _CHUNK):
+        data = bytes(chunk)
+        at = data.find(_BANNER)
         while at >= 0 and count < _MAX_BANNERS:
             count += 1
             yield PhysAddr(start + at)
-            at = chunk.find(_BANNER, at + 1)
+            at = data.find(_BANNER, at + 1)
 
 
-def _table_near(memory: Memory, banner: PhysAddr) -> tuple[PhysAddr, KallsymsTable | None]:
-    low, high = memory.run_around(banner)
-    low = PhysAddr(max(low, banner - _AROUND) & ~(PAGE_SIZE - 1))
-    data = _up_to(memory, low, min(high, banner + _AROUND) - low)
+def _table_near(memory: Reader, banner: PhysAddr) -> tuple[PhysAddr, KallsymsTable | None]:
+    limits = range_of(memory, banner)
+    low = PhysAddr(max(limits.start, banner - _AROUND) & ~(PAGE_SIZE - 1))
+    data = _up_to(memory, low, min(limits.end, banner + _AROUND) - low)
     tables = search_kallsyms(data).tables
     return low, tables[0] if tables else None
 
 
-def _anchor(memory: Memory, table: KallsymsTable, banner: PhysAddr, low: PhysAddr) -> tuple[Location | None, str]:
+def _anchor(memory: Reader, table: KallsymsTable, banner: PhysAddr, low: PhysAddr) -> tuple[Location | None, str]:
     """Relate virtual and physical addresses by the banner, and test the relation on the page tables."""
     names = table.by_name()
     if "linux_banner" not in names:
@@ -190,7 +173,7 @@ def _anchor(memory: Memory, table: KallsymsTable, banner: PhysAddr, low: PhysAdd
     return None, "no page table that maps itself where the symbol table says"
 
 
-def _anchor_by_root(memory: Memory, table: KallsymsTable, low: PhysAddr) -> tuple[Location | None, str]:
+def _anchor_by_root(memory: Reader, table: KallsymsTable, low: PhysAddr) -> tuple[Location | None, str]:
     """Place a table without absolute addresses: KASLR moves the kernel by whole 2 MiB, so few bases are possible."""
     names = table.by_name()
     text = int(table.addresses[names["_text"][0]]) if "_text" in names else 0
@@ -205,7 +188,7 @@ def _anchor_by_root(memory: Memory, table: KallsymsTable, low: PhysAddr) -> tupl
     return None, "no base address at which the page tables map themselves"
 
 
-def _try_root(memory: Memory, top: VirtAddr, base: int) -> Location | None:
+def _try_root(memory: Reader, top: VirtAddr, base: int) -> Location | None:
     for levels in (4, 5):
         root = _physical(top, base)
         try:
@@ -216,7 +199,7 @@ def _try_root(memory: Memory, top: VirtAddr, base: int) -> Location | None:
     return None
 
 
-def _require_self_map(memory: Memory, root: PhysAddr, levels: int, top: VirtAddr) -> None:
+def _require_self_map(memory: Reader, root: PhysAddr, levels: int, top: VirtAddr) -> None:
     """Refuse tables that do not map themselves where they are said to be."""
     mapped = translate(memory, root, levels, top).address
     if mapped != root:
@@ -227,10 +210,6 @@ def _physical(address: VirtAddr, phys_base: int) -> PhysAddr:
     return PhysAddr((address - START_KERNEL_MAP + phys_base) % _ADDRESS_SPACE)
 
 
-def _up_to(memory: Memory, address: PhysAddr, size: int) -> bytes:
+def _up_to(memory: Reader, address: PhysAddr, size: int) -> bytes:
     """Read `size` bytes, or as many as there are."""
-    _, end = memory.run_around(address)
-    size = min(size, end - address)
-    if size <= 0:
-        raise MissingMemory(address, 1)
-    return memory.read(address, size)
+    return memory.read(address, min(size, range_of(memory, address).end - address))

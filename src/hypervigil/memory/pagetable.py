@@ -8,7 +8,7 @@ is bounded, and whatever could not be followed is a gap.
 """
 
 from collections.abc import Iterator
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import msgspec
 import numpy as np
@@ -17,6 +17,7 @@ import numpy.typing as npt
 from hypervigil.core.errors import MissingMemory
 from hypervigil.core.facts import Gap
 from hypervigil.core.units import PAGE_SIZE, PhysAddr, VirtAddr
+from hypervigil.memory.reader import Reader
 
 U64 = npt.NDArray[np.uint64]
 
@@ -28,16 +29,9 @@ _NO_EXECUTE = 1 << 63
 _FRAME = 0x000F_FFFF_FFFF_F000
 _ENTRIES = 512
 _MAX_TABLES = 1 << 16
+KERNEL_HALF = 0xFF00_0000_0000_0000
+"""The lowest address of the kernel's half with five levels of tables; with four it is higher."""
 _BATCH = 1024
-
-
-class PhysicalMemory(Protocol):
-    """The part of a reader that page walks need."""
-
-    zero_is_missing: bool
-
-    def read(self, address: PhysAddr, size: int) -> bytes:
-        """Return exactly `size` bytes or raise `MissingMemory`."""
 
 
 class Mapping(NamedTuple):
@@ -47,11 +41,13 @@ class Mapping(NamedTuple):
         address: the physical address of the byte asked for.
         rest: bytes from there to the end of the page.
         entry: the leaf entry as it stands in the table.
+        slot: physical address of that entry.
     """
 
     address: PhysAddr
     rest: int
     entry: int
+    slot: PhysAddr
 
 
 class Leaves(msgspec.Struct, frozen=True):
@@ -78,10 +74,10 @@ class Leaves(msgspec.Struct, frozen=True):
 
 
 class Sweep(msgspec.Struct, frozen=True):
-    """The executable leaves of an address range, beside what could not be walked.
+    """The leaves of an address range, beside what could not be walked.
 
     Attributes:
-        leaves: every leaf that the processor would execute from.
+        leaves: every leaf that was asked for.
         tables: how many tables were read.
         gaps: tables that are missing, zero where that cannot be told from missing, or one too many.
         empty_tables: virtual ranges ``(start, size)`` whose table is all zero in a format where that may be a gap.
@@ -104,7 +100,7 @@ class _Frontier(NamedTuple):
         return _Frontier(self.base[rows], self.table[rows], self.writable[rows], self.user[rows])
 
 
-def translate(memory: PhysicalMemory, root: PhysAddr, levels: int, address: VirtAddr) -> Mapping:
+def translate(memory: Reader, root: PhysAddr, levels: int, address: VirtAddr) -> Mapping:
     """Walk the tables at `root` for one address.
 
     Raises:
@@ -120,40 +116,48 @@ def translate(memory: PhysicalMemory, root: PhysAddr, levels: int, address: Virt
         if level == 1 or (entry & _LARGE and level <= 3):  # noqa: PLR2004 - pages end at 1 GiB
             inside = address & ((1 << shift) - 1)
             frame = entry & _FRAME & ~((1 << shift) - 1)
-            return Mapping(PhysAddr(frame + inside), (1 << shift) - inside, entry)
+            return Mapping(PhysAddr(frame + inside), (1 << shift) - inside, entry, PhysAddr(slot))
         table = entry & _FRAME
     raise AssertionError("a walk ends at level 1")
 
 
-def sweep_executable(memory: PhysicalMemory, root: PhysAddr, levels: int, *, first_slot: int = 256) -> Sweep:
-    """Find every executable leaf below `root`, from slot `first_slot` of the top table on (256: the kernel half).
+def sweep(
+    memory: Reader,
+    root: PhysAddr,
+    levels: int,
+    *,
+    low: int = KERNEL_HALF,
+    executable_only: bool = True,
+) -> Sweep:
+    """Find every leaf below `root` from virtual address `low` on, by default those the processor may execute from.
 
     Cost: one read per table; a 512 MiB host has some hundred.
     """
-    walk = _Walk(memory, sign_bit=11 + 9 * levels)
+    walk = _Walk(memory, levels, low, executable_only=executable_only)
     frontier = _Frontier(np.array([0], np.uint64), np.array([root], np.uint64), np.array([True]), np.array([True]))
     for level in range(levels, 0, -1):
-        first = first_slot if level == levels else 0
-        frontier = walk.descend(frontier, level, first)
+        frontier = walk.descend(frontier, level)
     return walk.result()
 
 
 class _Walk:
     """The state of one sweep: what was found, what was missing, how much was read."""
 
-    def __init__(self, memory: PhysicalMemory, *, sign_bit: int) -> None:
+    def __init__(self, memory: Reader, levels: int, low: int, *, executable_only: bool) -> None:
         self._memory = memory
-        self._sign = np.uint64(1 << sign_bit)
-        self._high = ~np.uint64((2 << sign_bit) - 1)
+        self._sign = np.uint64(1 << (11 + 9 * levels))
+        self._high = ~np.uint64((2 << (11 + 9 * levels)) - 1)
+        self._low = np.uint64(low) & ~self._high
+        self._barred = np.uint64(_PRESENT | _NO_EXECUTE if executable_only else _PRESENT)
         self._found: list[tuple[U64, U64, U64, npt.NDArray[np.bool_], npt.NDArray[np.bool_], U64]] = []
         self._gaps: list[Gap] = []
         self._empty: list[tuple[int, int]] = []
         self._tables = 0
 
-    def descend(self, frontier: _Frontier, level: int, first: int) -> _Frontier:
-        """Read all tables of one level; keep executable leaves, return the tables of the next level."""
+    def descend(self, frontier: _Frontier, level: int) -> _Frontier:
+        """Read all tables of one level; keep the leaves that were asked for, return the tables of the next level."""
         shift = 12 + 9 * (level - 1)
-        parts = [self._batch(part, shift, level, first) for part in self._admit(frontier)]
+        parts = [self._batch(part, shift, level) for part in self._admit(frontier)]
         if not parts:
             return frontier.pick(slice(0))
         return _Frontier(
@@ -176,16 +180,16 @@ class _Walk:
         for at in range(0, min(allowed, frontier.base.size), _BATCH):
             yield frontier.pick(slice(at, min(at + _BATCH, allowed)))
 
-    def _batch(self, part: _Frontier, shift: int, level: int, first: int) -> _Frontier:
+    def _batch(self, part: _Frontier, shift: int, level: int) -> _Frontier:
         rows, kept = self._read(part, shift)
         if not kept.size:
             return part.pick(slice(0))
         part = part.pick(kept)
-        live = (rows & np.uint64(_PRESENT | _NO_EXECUTE)) == np.uint64(_PRESENT)
-        live[:, :first] = False
-        row, slot = np.nonzero(live)
-        entry = rows[row, slot]
+        row, slot = np.nonzero((rows & self._barred) == np.uint64(_PRESENT))
         base = part.base[row] + (slot.astype(np.uint64) << np.uint64(shift))
+        wanted = base + np.uint64((1 << shift) - 1) >= self._low
+        row, slot, base = row[wanted], slot[wanted], base[wanted]
+        entry = rows[row, slot]
         writable = part.writable[row] & ((entry & np.uint64(_WRITABLE)) != 0)
         user = part.user[row] & ((entry & np.uint64(_USER)) != 0)
         if level == 1:

@@ -5,30 +5,18 @@ zero from end to end, so here such a page is missing memory, unless the caller s
 """
 
 import itertools
-from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 from hypervigil.core.errors import MissingMemory
 from hypervigil.core.evidence import Span
 from hypervigil.core.units import PAGE_SIZE, PhysAddr, VirtAddr
 from hypervigil.memory.pagetable import translate
+from hypervigil.memory.reader import Reader
 
 _ZERO = bytes(PAGE_SIZE)
 _MASK = PAGE_SIZE - 1
 _MAX_READ = 1 << 28
 _TOP = 1 << 64
-
-
-class Memory(Protocol):
-    """The part of a reader that an address space needs."""
-
-    zero_is_missing: bool
-
-    def read(self, address: PhysAddr, size: int) -> bytes:
-        """Return exactly `size` bytes or raise `MissingMemory`."""
-
-    def spans(self, address: PhysAddr, size: int) -> Sequence[Span]:
-        """Say where these bytes stand in the evidence."""
 
 
 class _Page(NamedTuple):
@@ -45,7 +33,7 @@ class AddressSpace:
         levels: 4 or 5.
     """
 
-    def __init__(self, memory: Memory, root: PhysAddr, levels: int) -> None:
+    def __init__(self, memory: Reader, root: PhysAddr, levels: int) -> None:
         self.memory = memory
         self.root = root
         self.levels = levels
@@ -93,6 +81,8 @@ class AddressSpace:
             MissingMemory: some are not in it.
         """
         self._bounded(address, size)
+        if (address & _MASK) + size <= PAGE_SIZE:
+            return self.memory.spans(self.physical(address), size)
         found: list[Span] = []
         for start, length in _pieces(address, size):
             for span in self.memory.spans(self.physical(VirtAddr(start)), length):

@@ -33,11 +33,10 @@ class Symbols:
         self.source = source
         self.addresses: list[int] = addresses[order].tolist()
         self.names: list[str] = [names[i] for i in order.tolist()]
+        self._shared: dict[str, list[int]] | None = None
         self.types = "".join([types[i] for i in order.tolist()])
         self.sizes: list[int] | None = None if sizes is None else sizes[order].tolist()
-        self._by_name: dict[str, int] = {}
-        for position in range(len(self.names) - 1, -1, -1):
-            self._by_name[self.names[position]] = position
+        self._by_name = dict(zip(reversed(self.names), range(len(self.names) - 1, -1, -1), strict=True))
 
     def __len__(self) -> int:
         return len(self.names)
@@ -55,6 +54,17 @@ class Symbols:
         if position is None:
             raise MissingDescription(f"symbol {name} was not found in {self.source}")
         return VirtAddr(self.addresses[position])
+
+    def all_of(self, name: str) -> list[int]:
+        """Every address of a name, ascending; empty if there is none."""
+        if name not in self._by_name:
+            return []
+        if self._shared is None:
+            self._shared = {}
+            for position, other in enumerate(self.names):
+                if self._by_name[other] != position:
+                    self._shared.setdefault(other, []).append(self.addresses[position])
+        return [self.addresses[self._by_name[name]], *self._shared.get(name, ())]
 
     def find(self, *names: str) -> VirtAddr | None:
         """The address of the first of `names` that exists."""

@@ -14,6 +14,7 @@ import drgn
 from hypervigil.core.errors import DecodeError
 from hypervigil.decode.btf import Btf
 from hypervigil.decode.btf_types import MODIFIERS, BtfKind, BtfType, Member
+from hypervigil.standards.layouts import LayoutSet
 
 _MAX_DEPTH = 64
 _KINDS = {
@@ -24,6 +25,7 @@ _KINDS = {
     drgn.TypeKind.INT: (BtfKind.INT,),
     drgn.TypeKind.BOOL: (BtfKind.INT,),
 }
+_INTEGERS = {1: "unsigned char", 2: "unsigned short", 4: "unsigned int", 8: "unsigned long"}
 _REFERENCES = {BtfKind.PTR, BtfKind.TYPEDEF, BtfKind.ARRAY, *MODIFIERS}
 
 
@@ -38,16 +40,23 @@ class TypeCatalogue:
         self._program = program
         self._sources: list[tuple[str, Btf]] = []
         self._made: dict[tuple[int, int], drgn.Type] = {}
+        self._layouts: LayoutSet | None = None
+        self._laid_out: dict[str, drgn.Type] = {}
         program.register_type_finder("btf", self._find, enable_index=0)
 
     @property
     def sources(self) -> tuple[str, ...]:
-        """Names of the BTFs, in the order in which they are asked."""
-        return tuple(name for name, _ in self._sources)
+        """Names of the BTFs, in the order in which they are asked, and of the layouts where any was needed."""
+        layouts = (self._layouts.source,) if self._layouts is not None and self._laid_out else ()
+        return (*(name for name, _ in self._sources), *layouts)
 
     def add(self, name: str, btf: Btf) -> None:
         """Ask `btf` too, after those that are there."""
         self._sources.append((name, btf))
+
+    def fall_back_on(self, layouts: LayoutSet) -> None:
+        """Take a type from `layouts` where no BTF defines it."""
+        self._layouts = layouts
 
     def _find(
         self, _program: drgn.Program, kinds: "frozenset[drgn.TypeKind]", name: str, _filename: str | None
@@ -57,7 +66,7 @@ class TypeCatalogue:
             for type_id in btf.find(name, *wanted) if wanted else ():
                 if type_id >= btf.first_id or btf.base is None:
                     return self._type(index, type_id, 0)
-        return None
+        return self._layout(f"struct {name}") if drgn.TypeKind.STRUCT in kinds else None
 
     def _type(self, index: int, type_id: int, depth: int) -> drgn.Type:
         made = self._made.get((index, type_id))
@@ -130,7 +139,41 @@ class TypeCatalogue:
         for index, (_, btf) in enumerate(self._sources):
             for type_id in btf.find(name, kind):
                 return self._type(index, type_id, 0)
+        laid_out = None if union else self._layout(f"struct {name}")
+        if laid_out is not None:
+            return laid_out
         return self._program.union_type(name) if union else self._program.struct_type(name)
+
+    def _layout(self, name: str) -> drgn.Type | None:
+        layout = None if self._layouts is None else self._layouts.types.get(name)
+        if layout is None:
+            return None
+        if name not in self._laid_out:
+            members = [
+                drgn.TypeMember(self._spelled(kind), member, 8 * offset) for member, offset, kind in layout.members
+            ]
+            self._laid_out[name] = self._program.struct_type(name.removeprefix("struct "), layout.size, members)
+        return self._laid_out[name]
+
+    def _spelled(self, kind: str) -> Callable[[], drgn.Type]:
+        """A member's type as a layout writes it, resolved when it is used."""
+
+        def resolve() -> drgn.Type:
+            if kind.endswith("*"):
+                void = self._program.void_type()
+                target = self._program.function_type(void, ()) if kind == "function *" else void
+                return self._program.pointer_type(target)
+            if kind.startswith("struct "):
+                try:
+                    return self._program.type(kind)
+                except LookupError:
+                    return self._program.struct_type(kind.removeprefix("struct "))
+            size = int(kind.partition(" ")[0])
+            if size in _INTEGERS:
+                return self._program.int_type(_INTEGERS[size], size, is_signed=False)
+            return self._program.array_type(self._program.int_type("unsigned char", 1, is_signed=False), size)
+
+        return resolve
 
     def _integer(self, index: int, type_id: int) -> drgn.Type:
         btf = self._sources[index][1]

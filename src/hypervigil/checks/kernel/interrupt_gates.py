@@ -10,7 +10,10 @@ from hypervigil.facts.pointers import Section, Slot
 
 _CALLABLE = {3: "breakpoint", 4: "overflow", 0x80: "32-bit system call"}
 _KERNEL_CODE = 0x10
-_ENTRY_SIZES = ("irq_entries_start", "spurious_entries_start", "early_idt_handler_array")
+_ROWS = ("irq_entries_start", "spurious_entries_start")
+_STUB = 8
+_EARLY_STUBS = (9, 13)
+_EXCEPTIONS = 32
 
 
 @check("KRN-004")
@@ -35,7 +38,20 @@ def _wrong(slot: Slot, gate: Gate) -> str:
         return f"loads code segment {gate.selector:#x} instead of {_KERNEL_CODE:#x}"
     if gate.privilege and gate.vector not in _CALLABLE:
         return f"may be called from user mode (privilege {gate.privilege})"
-    why = misdirection(slot, ("kernel",), (Section.TEXT,))
-    if why and slot.target.owner == "kernel" and slot.target.symbol in _ENTRY_SIZES and slot.target.offset % 8 == 0:
+    if _is_stub(slot, gate):
         return ""
-    return why
+    return misdirection(slot, ("kernel",), (Section.TEXT,))
+
+
+def _is_stub(slot: Slot, gate: Gate) -> bool:
+    """Whether a gate leads to one of a row of stubs, which share one symbol.
+
+    Exceptions that the processor does not have keep the gate of early boot, into memory that was freed since.
+    """
+    target = slot.target
+    if target.owner != "kernel":
+        return False
+    if target.symbol in _ROWS:
+        return target.section is Section.TEXT and target.offset % _STUB == 0
+    early = {size * gate.vector for size in _EARLY_STUBS}
+    return target.symbol == "early_idt_handler_array" and gate.vector < _EXCEPTIONS and target.offset in early

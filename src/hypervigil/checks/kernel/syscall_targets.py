@@ -19,5 +19,9 @@ def syscall_targets(table: SystemCalls) -> Iterator[Violation]:
         yield violation
     for slot in table.slots:
         names = (slot.target.symbol, *slot.target.aliases)
-        if slot.address not in faulty and not any(mark in name for mark in _MARKS for name in names):
+        if (
+            slot.target.address
+            and slot.address not in faulty
+            and not any(mark in name for mark in _MARKS for name in names)
+        ):
             yield misdirected(slot, f"{slot.name} leads to {slot.target}, which is no system call")
