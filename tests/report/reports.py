@@ -22,7 +22,8 @@ IMAGE = Evidence(
     kind="memory/raw",
     name="host-07.raw",
     size=512 * 1024**2,
-    digest="sha256-4mib:" + "5f" * 32,
+    digest="sha256-4m:" + "5f" * 32,
+    chunks=((45, "0c" * 32), (124, "d7" * 32)),
     acquired="pmemsave, 2026-11-24T08:02:11Z",
     notes=("the last page is zero",),
 )

@@ -96,9 +96,16 @@ def exhibits(text: st.SearchStrategy[str]) -> st.SearchStrategy[Exhibit]:
 
 
 def evidence(text: st.SearchStrategy[str]) -> st.SearchStrategy[Evidence]:
-    size = st.integers(0, 2**50)
     return st.builds(
-        Evidence, id=text, kind=text, name=text, size=size, digest=text, acquired=text, notes=_tuples(text)
+        Evidence,
+        id=text,
+        kind=text,
+        name=text,
+        size=st.integers(0, 2**50),
+        digest=text,
+        acquired=text,
+        chunks=_tuples(st.tuples(st.integers(0, 2**20), text)),
+        notes=_tuples(text),
     )
 
 

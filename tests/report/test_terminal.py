@@ -6,11 +6,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hypervigil.core.finding import Finding, Verdict, Violation
-from hypervigil.core.report import Report
+from hypervigil.core.report import Exhibit, Line, Report
 from hypervigil.report.terminal import Look, look_of, quiet, render
 from hypervigil.report.visible import visible
 from hypervigil.report.wording import hexadecimal
 from tests.report import reports
+from tests.report.exhibits import AFTER
 from tests.report.golden import assert_golden
 from tests.report.strategies import ANY_TEXT
 from tests.report.strategies import reports as any_reports
@@ -46,10 +47,30 @@ def test_a_violation_shows_all_that_proves_it() -> None:
         "- 0xffffffffc09f2310  0f1f440000            nop dword ptr [rax + rax]",
         "+ 0xffffffffc09f2310  e9ebec2800            jmp 0xffffffffc0c81000",
         "= remedy: Treat the host",
-        "= rests on: kallsyms in the image; BTF in the image",
+        "= rests on: page tables from swapper_pg_dir",
         "= not seen: page table at physical 0x1fe03000: not in the image",
     ):
         assert proof in text
+
+
+def test_equal_instructions_are_folded() -> None:
+    padding = tuple(Line(at * 2, "0000", "add byte ptr [rax], al") for at in range(16))
+    shown = Exhibit(check="A-1", violation=0, title="t", address=0, spans=(), after=(*padding, AFTER[1]))
+    found = reports.finding("A-1", "a", Verdict.VIOLATED, violations=(reports.slot_violation(),))
+    text = render(reports.report((found,), exhibits=(shown,)))
+    assert text.count("add byte ptr") == 1
+    assert "... and 15 more like it" in text
+    assert "push r15" in text
+
+
+def test_what_was_said_is_not_said_again() -> None:
+    twice = tuple(
+        reports.finding(f"A-{n}", "a", Verdict.VIOLATED, violations=(reports.slot_violation(),)) for n in (1, 2)
+    )
+    text = render(reports.report(twice))
+    assert text.count("Treat the host") == 1
+    assert "= remedy: as for A-1" in text
+    assert "= rests on" not in text
 
 
 def test_a_long_report_repeats_its_answer_at_the_end() -> None:
