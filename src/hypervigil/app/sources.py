@@ -90,7 +90,7 @@ def _live(target: str) -> Iterator[Source]:
             data = memoryview(once())
             return _recorded(data, digest_of(data), chunks)
 
-        yield Source(recorder, target, describe, recording=once)
+        yield Source(recorder, f"{LIVE}{Path(target.removeprefix(LIVE)).name}", describe, recording=once)
     finally:
         live.close()
 

@@ -37,7 +37,9 @@ def misdirection(slot: Slot, owners: Collection[str], sections: Collection[Secti
         return f"leads to {target}, owned by {target.owner}; only {', '.join(sorted(owners))} may be there"
     if target.section not in sections:
         return f"leads to {target} in {target.section or 'no section'}, not in {' or '.join(sections)}"
-    if target.offset or not target.symbol:
+    if not target.symbol:
+        return f"leads to {target}, where no function is: it is not the start of anything"
+    if target.offset:
         return f"leads to {target}, which is not the start of anything"
     if slot.wanted and not {target.symbol, *target.aliases} & set(slot.wanted):
         return f"leads to {target} instead of {' or '.join(slot.wanted)}"

@@ -38,12 +38,12 @@ _PN_XNUM = 0xFFFF
 _PT_LOAD, _PT_NOTE = 1, 4
 _ET_CORE = 4
 _EM_X86_64 = 62
+_EM_386 = 3  # what QEMU writes when the first processor ran 32-bit or 16-bit code, such as a nested guest's
 _NT_PRSTATUS = 1
 _NO_ADDRESS = (1 << 64) - 1
 _TYPES = {1: "object", 2: "executable", 3: "shared object"}
 _MACHINES = {
     2: "sparc",
-    3: "x86 of 32 bit",
     8: "mips",
     20: "powerpc",
     21: "powerpc64",
@@ -149,7 +149,7 @@ def _refuse_others(ident: bytes, kind: int, machine: int) -> None:
     if ident[4:6] != b"\2\1":
         width = "32-bit" if ident[4] == 1 else "big-endian"
         raise UnsupportedEvidence(f"a {width} ELF file; only memory of x86-64 machines is read")
-    if machine != _EM_X86_64:
+    if machine not in {_EM_X86_64, _EM_386}:
         name = _MACHINES.get(machine, f"machine number {machine}")
         raise UnsupportedEvidence(f"an ELF file of {name}; only memory of x86-64 machines is read")
     if kind != _ET_CORE:

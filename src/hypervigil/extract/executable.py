@@ -6,7 +6,6 @@ from collections.abc import Iterable, Iterator
 import msgspec
 
 from hypervigil.core.errors import EvidenceError, MissingDescription
-from hypervigil.core.evidence import Span
 from hypervigil.core.facts import Gap, Observed
 from hypervigil.core.units import PAGE_SIZE, PhysAddr, VirtAddr
 from hypervigil.extract.loading import Subject, extracts
@@ -22,6 +21,8 @@ _MASK = PAGE_SIZE - 1
 _VMALLOC_SPAN = {4: 32 << 40, 5: 12800 << 40}
 _MODULES_START = 0xFFFF_FFFF_C000_0000
 _ENTRY = 8
+_NOBODY = ("", "")
+_UNUSED = ("unused, holds traps only", "unused")
 _PADDINGS = (b"\x00", b"\xcc", b"\x90")
 _LEAST_PADDING = 16
 
@@ -45,16 +46,22 @@ def executable_memory(subject: Subject) -> ExecutableMemory:
     areas, gaps = _areas(system)
     claims = executable_claims(kernel, areas.items, system.modules.items)
     owned = sorted([*_text_claims(system), *claims.items])
+    whole = not (gaps or claims.gaps or system.modules.gaps)
     regions: list[ExecutableRegion] = []
     gaps += [*swept.gaps, *_expected(system, swept, areas), *claims.gaps, *system.modules.gaps]
     for run in _runs(swept):
         for start, end, claim in _cut(run, owned):
             if claim is not None:
-                regions.append(_region(system, run, start, end, claim.owner, claim.kind))
+                regions.append(_region(system, run, (start, end), (claim.owner, claim.kind)))
                 continue
             found = find_residue(kernel.space, start, end, traps_only=True)
             gaps += found.gaps
-            regions += _unclaimed(system, run, (start, end), [(r.start, r.end) for r in found.items])
+            if found.items and whole:
+                regions += _unclaimed(system, run, (start, end), [(r.start, r.end) for r in found.items])
+            elif found.items:
+                gaps.append(Gap(f"owner of executable memory at {start:#x}", "not every possible owner could be read"))
+            else:
+                regions.append(_region(system, run, (start, end), _UNUSED))
     return ExecutableMemory(regions=tuple(regions), gaps=tuple(sorted(set(gaps))))
 
 
@@ -112,26 +119,24 @@ def _unclaimed(
     """Stretches of nobody that hold more than traps, and the rest of them as unused."""
     edges = sorted({*whole, *itertools.chain.from_iterable(odd)})
     for start, end in itertools.pairwise(edges):
-        if (start, end) in odd:
-            yield _region(system, run, start, end, "", "")
-        else:
-            yield _region(system, run, start, end, "unused, holds traps only", "unused")
+        yield _region(system, run, (start, end), _NOBODY if (start, end) in odd else _UNUSED)
 
 
-def _region(system: System, run: _Run, start: int, end: int, owner: str, kind: str) -> ExecutableRegion:
+def _region(system: System, run: _Run, place: tuple[int, int], claim: tuple[str, str]) -> ExecutableRegion:
+    """A region at ``[start, end)`` with its owner and kind."""
+    start, end = place
     try:
         span = system.spans(start, min(end - start, 64))
     except EvidenceError:
         span = ()
-    table: tuple[Span, ...] = tuple(system.kernel.memory.spans(PhysAddr(run.table), _ENTRY))
     return ExecutableRegion(
         start=start,
         end=end,
-        owner=owner,
-        kind=kind,
+        owner=claim[0],
+        kind=claim[1],
         writable=run.writable,
         user=run.user,
-        table_span=table,
+        table_span=system.kernel.memory.spans(PhysAddr(run.table), _ENTRY),
         span=span,
     )
 

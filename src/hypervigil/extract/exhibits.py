@@ -15,6 +15,7 @@ _MAX_SIZE = 256
 _MAX_EXHIBITS = 400
 _MAX_LINES = 24
 _BRANCHES = ("call", "j")
+_LEAST_PADDING = 4
 
 
 def exhibits(system: System, findings: tuple[Finding, ...]) -> Iterator[Exhibit]:
@@ -67,7 +68,7 @@ def disassemble(system: System, data: bytes, address: int) -> tuple[Line, ...]:
     """The instructions of x86-64 code, branch targets named by the symbols they lead to."""
     engine = capstone.Cs(capstone.CS_ARCH_X86, capstone.CS_MODE_64)
     lines = []
-    for at, size, mnemonic, operands in engine.disasm_lite(data, address):
+    for at, size, mnemonic, operands in engine.disasm_lite(_without_padding(data), address):
         where = ""
         if mnemonic.startswith(_BRANCHES) and operands.startswith("0x"):
             where = f" <{system.name_of(int(operands, 16))}>"
@@ -76,3 +77,12 @@ def disassemble(system: System, data: bytes, address: int) -> tuple[Line, ...]:
         if len(lines) == _MAX_LINES:
             break
     return tuple(lines)
+
+
+def _without_padding(data: bytes) -> bytes:
+    """Cut padding off the end, so that code in a cave is not followed by a screen of it."""
+    for padding in (b"\x00", b"\xcc"):
+        kept = data.rstrip(padding)
+        if kept and len(data) - len(kept) >= _LEAST_PADDING:
+            return kept
+    return data

@@ -42,7 +42,7 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
             return "nothing"
         where = f" [{self.owner}]" if self.owner and self.owner != "kernel" else ""
         if not self.symbol:
-            return f"{self.address:#x}, which belongs to {self.owner or 'nobody'}"
+            return f"{self.address:#x} in {self.owner}" if self.owner else f"{self.address:#x}, memory of nobody"
         return f"{self.symbol}{f'+{self.offset:#x}' if self.offset else ''}{where}"
 
 

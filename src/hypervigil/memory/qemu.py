@@ -57,6 +57,7 @@ class QemuMemory:
     """
 
     evidence = "memory"
+    format = "live"
     zero_is_missing = False
     vmcoreinfo: bytes | None = None
 
