@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 from tools.commandline import undescribed
-from tools.reference import command_line
 
+from hypervigil.cli.main import root
 from tests.house.tree import ROOT, each_text, name_of
 
 MARKDOWN = [(path, text) for path, text in each_text() if path.suffix == ".md"]
@@ -59,5 +59,4 @@ def test_ci_runs_what_a_contributor_runs() -> None:
 
 
 def test_every_command_and_option_is_described() -> None:
-    command = command_line()
-    assert command is None or undescribed(command, "hypervigil") == []
+    assert undescribed(root, "hypervigil") == []
