@@ -52,7 +52,7 @@ check-code: env
 
 .PHONY: check-types
 check-types: env
-	$(RUN) mypy
+	$(RUN) mypy src tests tools $(wildcard bench)
 
 .PHONY: check-imports
 check-imports: env

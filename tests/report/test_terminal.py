@@ -96,6 +96,13 @@ def test_what_does_not_apply_is_folded_into_a_line() -> None:
     assert "XEN-" not in text
 
 
+def test_rejected_descriptions_are_counted_or_told_if_none_would_do() -> None:
+    assert "1 kept, 1 rejected" in render(reports.undecided())
+    rejected = tuple(c for c in reports.undecided().candidates if not c.kept)
+    text = render(reports.report(reports.not_decided(), candidates=rejected))
+    assert "none could be used\n  VMCOREINFO at physical 0x1a3b7000: no KERNELOFFSET: a stale copy" in text
+
+
 def test_without_colour_no_escape_is_written_and_with_it_the_words_are_the_same() -> None:
     plain, coloured = (render(reports.violated(), Look(colour=colour)) for colour in (False, True))
     assert "\x1b" not in plain

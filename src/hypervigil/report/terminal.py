@@ -124,15 +124,16 @@ def _setting(out: Console, report: Report) -> None:
     facts = Table.grid(padding=(0, 2, 0, 0))
     facts.add_column(no_wrap=True)
     facts.add_column(overflow="fold")
-    for title, lines in {
+    parts: dict[str, Sequence[str]] = {
         "judged": [f"{run.command} with profile {run.profile}, as of {run.as_of}, by hypervigil {run.tool_version}"],
         "system": [f"{p.name}: {p.value}" for p in report.subject],
-        "rests on": list(foundations(report)) or ["the evidence alone"],
+        "rests on": foundations(report),
         "evidence": [
             f"{e.id}: {e.kind} {e.name}, {bytesize(e.size)}" + (f", {e.digest}" if e.digest else ", no digest")
             for e in report.evidence
         ],
-    }.items():
+    }
+    for title, lines in parts.items():
         for number, line in enumerate(_first(lines)):
             facts.add_row(Text(title if number == 0 else "", style="dim"), Text(visible(line)))
     out.print()
@@ -276,15 +277,24 @@ def _observations(out: Console, report: Report) -> None:
 def _folded(out: Console, report: Report) -> None:
     holding = of(report, Verdict.HOLDS)
     absent = of(report, Verdict.NOT_APPLICABLE)
-    rejected = sum(not c.kept for c in report.candidates)
     out.print()
     _say(out, Text.assemble(("holds", _STYLE[Verdict.HOLDS]), f": {counted(len(holding), 'check')}"))
     if absent:
         why = "; ".join(_first(sorted({r for f in absent for r in reasons(f)})))
         _say(out, Text(visible(f"not applicable: {counted(len(absent), 'check')} ({why})")))
-    if rejected:
-        kept = len(report.candidates) - rejected
+    _candidates(out, report)
+
+
+def _candidates(out: Console, report: Report) -> None:
+    """Where the kernel was looked for: a count, or every place if none would do."""
+    kept = sum(c.kept for c in report.candidates)
+    rejected = len(report.candidates) - kept
+    if kept and rejected:
         _say(out, Text(f"descriptions of the kernel: {kept} kept, {rejected} rejected, reasons in the JSON report"))
+    elif rejected:
+        _say(out, Text("descriptions of the kernel: none could be used"))
+        for line in _first([f"{c.what} at {c.where}: {c.reason}" for c in report.candidates]):
+            _say(out, Text(visible(line)), indent=2)
 
 
 def _limits(out: Console, report: Report) -> None:
