@@ -14,13 +14,13 @@ from hypervigil.report.checkpages import marked
 def page(command: click.Command, name: str) -> str:
     """The reference of `command` and of all commands below it, as Markdown."""
     head = "# Command line\n\nThis page is generated from the program. `--help` on any command says the same."
-    return "\n\n".join([head, *_each_section(command, click.Context(command, info_name=name))]) + "\n"
+    return "\n\n".join([head, *_each_section(command, _top(command, name))]) + "\n"
 
 
 def undescribed(command: click.Command, name: str) -> list[str]:
     """What a reader of the reference would miss: commands and options without a help text."""
     missing = []
-    for context in _each_context(command, click.Context(command, info_name=name)):
+    for context in _each_context(command, _top(command, name)):
         if not context.command.help:
             missing.append(context.command_path)
         missing += [
@@ -29,6 +29,10 @@ def undescribed(command: click.Command, name: str) -> list[str]:
             if isinstance(option, click.Option) and not option.hidden and not option.help
         ]
     return missing
+
+
+def _top(command: click.Command, name: str) -> click.Context:
+    return click.Context(command, info_name=name, **command.context_settings)
 
 
 def _each_context(command: click.Command, context: click.Context) -> Iterator[click.Context]:
@@ -59,9 +63,9 @@ def _paragraphs(text: str) -> Iterator[str]:
 
 
 def _row(parameter: click.Parameter, context: click.Context) -> Iterator[str]:
-    if isinstance(parameter, click.Argument):
-        yield f"| `{parameter.make_metavar(context)}` | argument |"
     record = parameter.get_help_record(context)
+    if record is None and isinstance(parameter, click.Argument):
+        record = (parameter.make_metavar(context), "")
     if record is not None:
         names = record[0].replace("|", "\\|")
-        yield f"| `{names}` | {marked(record[1])} |"
+        yield f"| `{names}` | {marked(record[1]) or 'argument'} |"

@@ -5,28 +5,21 @@ stored page that differs (exit status 1). Stored, because readers of the reposit
 and the report's schema. Not stored, so that a new check touches no other file: a page for each check.
 """
 
-import importlib
-import importlib.util
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-import click
-
 from hypervigil.checks import load_checks
+from hypervigil.cli.main import root
 from hypervigil.report import checkpages, json
-from tools.commandline import page
+from tools import commandline
 
 REFERENCE = Path(__file__).parents[1] / "docs" / "reference"
 
 
 def stored() -> Mapping[str, str]:
     """The generated pages that the repository holds, by their path under ``docs/reference``."""
-    pages = {"report-schema-1.json": json.schema()}
-    command = _command_line()
-    if command is not None:
-        pages["command-line.md"] = page(command, "hypervigil")
-    return pages
+    return {"report-schema-1.json": json.schema(), "command-line.md": commandline.page(root, "hypervigil")}
 
 
 def unstored() -> Mapping[str, str]:
@@ -49,14 +42,6 @@ def write(folder: Path) -> None:
     for name, text in pages.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(text, encoding="utf-8")
-
-
-def _command_line() -> click.Command | None:
-    """The program's command, or None as long as the package has no command line."""
-    if importlib.util.find_spec("hypervigil.cli.main") is None:
-        return None
-    command = importlib.import_module("hypervigil.cli.main").main
-    return command if isinstance(command, click.Command) else None
 
 
 def _read(path: Path) -> str:

@@ -15,17 +15,15 @@ from hypervigil.core.report import (
     coverage_of,
     overall,
 )
-
-SLOT = 0xFFFF_FFFF_C0A1_B2C0
-HANDLER = 0xFFFF_FFFF_C09F_2310
-HOOK = 0xFFFF_FFFF_C0C8_1000
+from tests.report.exhibits import HANDLER, HOOK, SLOT, exhibits
 
 IMAGE = Evidence(
     id="image",
     kind="memory/raw",
     name="host-07.raw",
     size=512 * 1024**2,
-    digest="sha256-4mib:" + "5f" * 32,
+    digest="sha256-4m:" + "5f" * 32,
+    chunks=((45, "0c" * 32), (124, "d7" * 32)),
     acquired="pmemsave, 2026-11-24T08:02:11Z",
     notes=("the last page is zero",),
 )
@@ -239,62 +237,6 @@ def not_decided() -> tuple[Finding, ...]:
     )
 
 
-def exhibits() -> tuple[Exhibit, ...]:
-    before = (
-        Line(HANDLER, "0f1f440000", "nop dword ptr [rax + rax]"),
-        Line(HANDLER + 5, "4157", "push r15"),
-        Line(HANDLER + 7, "4156", "push r14"),
-        Line(HANDLER + 9, "4155", "push r13"),
-    )
-    after = (Line(HANDLER, "e9ebec2800", "jmp 0xffffffffc0c81000"), *before[1:])
-    hook = (
-        Line(HOOK, "9c", "pushfq"),
-        Line(HOOK + 1, "50", "push rax"),
-        Line(HOOK + 2, "48b810239fc0ffffffff", "movabs rax, 0xffffffffc09f2310"),
-        Line(HOOK + 12, "ffe0", "jmp rax"),
-    )
-    span = Span("image", 0x0B40_1000, 0x0B40_100E)
-    return (
-        Exhibit(
-            check="KVM-001",
-            violation=0,
-            title="the slot",
-            address=SLOT,
-            spans=(Span("image", 0x1F3A_12C0, 0x1F3A_12C8),),
-            found="0010c8c0ffffffff",
-            expected="10239fc0ffffffff",
-        ),
-        Exhibit(
-            check="KVM-001",
-            violation=0,
-            title="where the slot leads",
-            address=HOOK,
-            spans=(span,),
-            found="".join(line.bytes for line in hook),
-            after=hook,
-        ),
-        Exhibit(
-            check="KVM-001",
-            violation=0,
-            title="svm_handle_exit itself",
-            address=HANDLER,
-            spans=(Span("image", 0x1E99_2310, 0x1E99_231B),),
-            found="".join(line.bytes for line in after),
-            expected="".join(line.bytes for line in before),
-            after=after,
-            before=before,
-        ),
-        Exhibit(
-            check="KRN-007",
-            violation=0,
-            title="first page",
-            address=HOOK + 0x1000,
-            spans=(span,),
-            note="the second page is not in the image",
-        ),
-    )
-
-
 def undecided() -> Report:
     return report((*passed(), *not_decided(), absent()))
 
@@ -306,55 +248,60 @@ EVIL = (
 """What a rootkit would name its module if names reached a terminal or a browser unchanged."""
 
 
+def hostile_findings() -> tuple[Finding, ...]:
+    evil = Violation(message=EVIL, spans=(Span(EVIL, 0, 1),), object=EVIL, address=2**64 - 1, found=EVIL, expected=EVIL)
+    violated_by_evil = finding(
+        EVIL,
+        EVIL,
+        Verdict.VIOLATED,
+        Severity.CRITICAL,
+        violations=(evil, evil),
+        observations=(Observation(message=EVIL, object=EVIL, address=0),),
+        gaps=(Gap(EVIL, EVIL),),
+        rests_on=(EVIL, "\udc80"),
+    )
+    unknown = finding(EVIL + "2", EVIL, Verdict.UNKNOWN, why=EVIL, rests_on=())
+    return violated_by_evil, unknown, finding("N", "n", Verdict.NOT_APPLICABLE, why=EVIL)
+
+
+def hostile_page() -> CheckPage:
+    return CheckPage(
+        check=EVIL,
+        name=EVIL,
+        rationale=EVIL,
+        remedy=EVIL,
+        false_positives=EVIL,
+        cannot_see=EVIL,
+        standards=(EVIL,),
+        sources=(EVIL,),
+    )
+
+
+def hostile_exhibits() -> tuple[Exhibit, ...]:
+    shown = Exhibit(
+        check=EVIL,
+        violation=0,
+        title=EVIL,
+        address=None,
+        spans=(Span(EVIL, 0, 1),),
+        found=EVIL,
+        expected=EVIL,
+        after=(Line(0, EVIL, EVIL),),
+        note=EVIL,
+    )
+    return shown, Exhibit(check=EVIL, violation=99, title=EVIL, address=0, spans=())
+
+
 def hostile() -> Report:
     """Every string that an image can shape is `EVIL`."""
-    evil = Violation(message=EVIL, spans=(Span(EVIL, 0, 1),), object=EVIL, address=2**64 - 1, found=EVIL, expected=EVIL)
-    findings = (
-        finding(
-            EVIL,
-            EVIL,
-            Verdict.VIOLATED,
-            Severity.CRITICAL,
-            violations=(evil, evil),
-            observations=(Observation(message=EVIL, object=EVIL, address=0),),
-            gaps=(Gap(EVIL, EVIL),),
-            rests_on=(EVIL, "\udc80"),
-        ),
-        finding(EVIL + "2", EVIL, Verdict.UNKNOWN, why=EVIL, rests_on=()),
-        finding("N", "n", Verdict.NOT_APPLICABLE, why=EVIL),
-    )
     return report(
-        findings,
+        hostile_findings(),
         run=RunRecord(tool_version=EVIL, command=EVIL, target=EVIL, profile=EVIL, as_of=EVIL),
         evidence=(Evidence(id=EVIL, kind=EVIL, name=EVIL, size=1, digest=EVIL, acquired=EVIL, notes=(EVIL,)),),
         subject=(Property(EVIL, EVIL),),
         candidates=(Candidate(what=EVIL, where=EVIL, kept=False, reason=EVIL),),
-        exhibits=(
-            Exhibit(
-                check=EVIL,
-                violation=0,
-                title=EVIL,
-                address=None,
-                spans=(Span(EVIL, 0, 1),),
-                found=EVIL,
-                expected=EVIL,
-                after=(Line(0, EVIL, EVIL),),
-                note=EVIL,
-            ),
-            Exhibit(check=EVIL, violation=99, title=EVIL, address=0, spans=()),
-        ),
-        checks=(
-            CheckPage(
-                check=EVIL,
-                name=EVIL,
-                rationale=EVIL,
-                remedy=EVIL,
-                false_positives=EVIL,
-                cannot_see=EVIL,
-                standards=(EVIL,),
-                sources=(EVIL,),
-            ),
-        ),
+        exhibits=hostile_exhibits(),
+        checks=(hostile_page(),),
         memory_map=(Region(start=0, end=4096, owner=EVIL, kind=EVIL, writable=True),),
         limits=(EVIL,),
     )

@@ -77,71 +77,75 @@ def findings(text: st.SearchStrategy[str]) -> st.SearchStrategy[Finding]:
     return st.sampled_from(Verdict).flatmap(of)
 
 
-def reports(text: st.SearchStrategy[str]) -> st.SearchStrategy[Report]:
-    prop = st.builds(Property, text, text)
+def exhibits(text: st.SearchStrategy[str]) -> st.SearchStrategy[Exhibit]:
     digits = st.binary(max_size=40).map(bytes.hex) | text
     lines = _tuples(st.builds(Line, ADDRESSES, digits, text))
-    parts = st.fixed_dictionaries(
+    return st.builds(
+        Exhibit,
+        check=text,
+        violation=st.integers(0, 4),
+        title=text,
+        address=st.none() | ADDRESSES,
+        spans=_tuples(spans(text)),
+        found=digits,
+        expected=digits,
+        after=lines,
+        before=lines,
+        note=text,
+    )
+
+
+def evidence(text: st.SearchStrategy[str]) -> st.SearchStrategy[Evidence]:
+    return st.builds(
+        Evidence,
+        id=text,
+        kind=text,
+        name=text,
+        size=st.integers(0, 2**50),
+        digest=text,
+        acquired=text,
+        chunks=_tuples(st.tuples(st.integers(0, 2**20), text)),
+        notes=_tuples(text),
+    )
+
+
+def pages(text: st.SearchStrategy[str]) -> st.SearchStrategy[CheckPage]:
+    return st.builds(
+        CheckPage,
+        check=text,
+        name=text,
+        rationale=text,
+        remedy=text,
+        false_positives=text,
+        cannot_see=text,
+        standards=_tuples(text),
+        sources=_tuples(text),
+    )
+
+
+def runs(text: st.SearchStrategy[str]) -> st.SearchStrategy[RunRecord]:
+    data_sets = _tuples(st.builds(Property, text, text))
+    return st.builds(
+        RunRecord, tool_version=text, command=text, target=text, profile=text, as_of=text, data_sets=data_sets
+    )
+
+
+def reports(text: st.SearchStrategy[str]) -> st.SearchStrategy[Report]:
+    region = st.builds(Region, start=ADDRESSES, end=ADDRESSES, owner=text, kind=text, writable=st.booleans())
+    candidate = st.builds(Candidate, what=text, where=text, kept=st.booleans(), reason=text)
+    return st.fixed_dictionaries(
         {
-            "run": st.builds(
-                RunRecord,
-                tool_version=text,
-                command=text,
-                target=text,
-                profile=text,
-                as_of=text,
-                data_sets=_tuples(prop),
-            ),
-            "evidence": _tuples(
-                st.builds(
-                    Evidence,
-                    id=text,
-                    kind=text,
-                    name=text,
-                    size=st.integers(0, 2**50),
-                    digest=text,
-                    acquired=text,
-                    notes=_tuples(text),
-                )
-            ),
-            "subject": _tuples(prop),
-            "candidates": _tuples(st.builds(Candidate, what=text, where=text, kept=st.booleans(), reason=text)),
+            "run": runs(text),
+            "evidence": _tuples(evidence(text)),
+            "subject": _tuples(st.builds(Property, text, text)),
+            "candidates": _tuples(candidate),
             "findings": _tuples(findings(text), at_most=5),
-            "exhibits": _tuples(
-                st.builds(
-                    Exhibit,
-                    check=text,
-                    violation=st.integers(0, 4),
-                    title=text,
-                    address=st.none() | ADDRESSES,
-                    spans=_tuples(spans(text)),
-                    found=digits,
-                    expected=digits,
-                    after=lines,
-                    before=lines,
-                    note=text,
-                )
-            ),
-            "memory_map": _tuples(
-                st.builds(Region, start=ADDRESSES, end=ADDRESSES, owner=text, kind=text, writable=st.booleans())
-            ),
-            "checks": _tuples(
-                st.builds(
-                    CheckPage,
-                    check=text,
-                    name=text,
-                    rationale=text,
-                    remedy=text,
-                    false_positives=text,
-                    cannot_see=text,
-                    standards=_tuples(text),
-                    sources=_tuples(text),
-                )
-            ),
+            "exhibits": _tuples(exhibits(text)),
+            "memory_map": _tuples(region),
+            "checks": _tuples(pages(text)),
             "limits": _tuples(text),
         }
-    )
-    return parts.map(_report)
+    ).map(_report)
 
 
 def _report(parts: dict[str, object]) -> Report:

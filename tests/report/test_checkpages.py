@@ -9,11 +9,12 @@ from hypervigil.checks import load_checks
 from hypervigil.core.check import Check, Example, Metadata, needs_of
 from hypervigil.core.facts import Fact
 from hypervigil.core.finding import Severity, Verdict, Violation
-from hypervigil.report.checkpages import index, marked, name_of, page
+from hypervigil.report.checkpages import index, marked, name_of, page, plain
 
 
 class DispatchTable(Fact, frozen=True, kw_only=True):
-    """The slots of a dispatch table.
+    """The slots of
+    ``kvm_x86_ops``.
 
     Attributes:
         slots: their addresses.
@@ -60,7 +61,7 @@ def test_a_page_says_all_that_the_data_file_says() -> None:
         "# KVM-042: The slots of `kvm_x86_ops` lead home\n",
         "- Severity: critical, confidence: high\n",
         "- Required by the profiles: default\n",
-        "- Reads: `DispatchTable` (The slots of a dispatch table)\n",
+        "- Reads: `DispatchTable` (The slots of `kvm_x86_ops`)\n",
         "- Earlier ids: KVM-007\n",
         "## Why it matters\n\nFirst \\*reason\\*.\n\nSecond reason, over two lines.\n",
         "## What to do when it is violated\n\nRebuild the host.\n",
@@ -79,6 +80,15 @@ def test_an_example_shows_its_facts_with_addresses_in_hexadecimal() -> None:
     assert f"```text\n{facts}```" in page(CHECK)
 
 
+def test_on_a_terminal_a_page_is_plain_text_of_the_asked_width() -> None:
+    text = plain(CHECK, 40)
+    assert text.startswith("KVM-042: The slots of `kvm_x86_ops` lead home\nseverity critical, confidence high\n")
+    assert "\nWhy it matters\n  First *reason*.\n  Second reason, over two lines.\n" in text
+    assert "\nStandards\n  ATT&CK T1014\n" in text
+    assert "What it cannot see" not in text
+    assert max(map(len, text.splitlines()[1:])) <= 40
+
+
 def test_what_a_check_lacks_is_left_out() -> None:
     bare = msgspec.structs.replace(CHECK, about=msgspec.structs.replace(CHECK.about, standards=(), aliases=()))
     assert "Standards" not in page(bare)
@@ -91,7 +101,7 @@ def test_what_a_check_lacks_is_left_out() -> None:
         ("kvm_x86_ops.*", r"kvm\_x86\_ops.\*"),
         ("see `kvm_x86_ops` and x_y", r"see `kvm_x86_ops` and x\_y"),
         ("a lone ` tick", r"a lone \` tick"),
-        ("<script> [a](b) | # ${x}", r"\<script\> \[a\]\(b\) \| \# \$\{x\}"),
+        ("<script> [a](b) | # ${x}", r"\<script\> \[a\](b) \| \# \$\{x\}"),
         ("over\n two   lines", "over two lines"),
     ],
 )

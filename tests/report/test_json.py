@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from hypervigil.core.errors import DecodeError, EvidenceError, UnsupportedEvidence
 from hypervigil.core.report import Report
 from hypervigil.report.json import read_json, render, schema
+from hypervigil.report.visible import hides
 from tests.report import reports
 from tests.report.golden import assert_golden
 from tests.report.strategies import ANY_TEXT, ENCODABLE_TEXT
@@ -70,6 +71,21 @@ def test_keys_are_sorted_indented_by_two_and_end_in_a_newline() -> None:
     assert list(document) == sorted(document)
     assert text.startswith('{\n  "candidates": [\n    {\n')
     assert text.endswith("}\n")
+
+
+@settings(deadline=None)
+@given(any_reports(ANY_TEXT))
+def test_no_character_in_it_can_steer_a_terminal(report: Report) -> None:
+    assert not any(hides(character) for character in render(report).replace("\n", ""))
+
+
+def test_what_is_escaped_is_read_back_the_same() -> None:
+    limits = ("\x9b2J", "\u202egnp", "\U000e0041", "Jürgen \U0001f600")
+    text = render(reports.report((), limits=limits))
+    assert r'"\u009b2J"' in text
+    assert r'"\udb40\udc41"' in text
+    assert '"Jürgen \U0001f600"' in text
+    assert read_json(text.encode()).limits == limits
 
 
 def test_addresses_are_text_so_that_double_precision_cannot_round_them() -> None:

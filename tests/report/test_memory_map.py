@@ -3,7 +3,8 @@ from hypothesis import strategies as st
 
 from hypervigil.core.report import Region
 from hypervigil.report.memory_map import LINES, WIDTH, draw
-from tests.report.reports import HOOK, memory_map
+from tests.report.exhibits import HOOK
+from tests.report.reports import memory_map
 
 REGIONS = st.lists(
     st.builds(
@@ -29,7 +30,7 @@ def test_regions_stand_in_the_order_of_their_addresses() -> None:
 
 
 def test_a_larger_region_is_wider_but_not_by_its_share() -> None:
-    small, large = draw([region(0, 1), region(1 << 20, 1024)], ()).blocks
+    small, large = draw([region(0, 1, "x"), region(1 << 20, 1024, "x")], ()).blocks
     assert small.width < large.width < 1024 * small.width
 
 
@@ -42,7 +43,7 @@ def test_a_distance_of_a_gibibyte_starts_a_line_and_a_page_less_does_not() -> No
 
 
 def test_a_full_line_wraps_inside_the_picture() -> None:
-    picture = draw([region(at * 4096, 1, "") for at in range(200)], ())
+    picture = draw([region(at * 4096, 1, "x") for at in range(200)], ())
     assert all(block.x + block.width <= WIDTH for block in picture.blocks)
     assert len({block.y for block in picture.blocks}) > 1
     assert max(block.y for block in picture.blocks) < picture.height
@@ -59,11 +60,16 @@ def test_a_violation_on_a_page_without_owner_is_marked() -> None:
     assert marked.region.kind == "no owner"
 
 
-def test_a_name_that_does_not_fit_is_left_out_whole() -> None:
-    short, long = draw([region(0, 1, "kvm"), region(4096, 1, "a_very_long_module_name")], ()).blocks
-    assert short.label == ""
-    assert long.label == ""
-    assert draw([region(0, 64, "kvm")], ()).blocks[0].label == "kvm"
+def test_a_region_has_room_for_its_name() -> None:
+    (block,) = draw([region(0, 1, "nf_conntrack")], ()).blocks
+    assert block.label == "nf_conntrack"
+    assert draw([region(0, 1, "")], ()).blocks[0].label == "no owner"
+
+
+def test_a_very_long_name_is_left_out_whole_where_it_does_not_fit() -> None:
+    small, large = draw([region(0, 1, "a" * 30), region(1 << 31, 1 << 24, "a" * 30)], ()).blocks
+    assert small.label == ""
+    assert large.label == "a" * 30
 
 
 def test_what_is_not_drawn_is_counted() -> None:

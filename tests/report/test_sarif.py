@@ -88,8 +88,9 @@ def test_a_result_points_at_the_bytes_in_the_evidence() -> None:
 def test_artifacts_carry_digests_under_their_registered_names() -> None:
     artifacts = {artifact["properties"]["id"]: artifact for artifact in run_of(reports.clean())["artifacts"]}
     assert artifacts["package"]["hashes"] == {"sha-256": "a1" * 32}
-    assert artifacts["image"]["hashes"] == {"sha256-4mib": "5f" * 32}
+    assert artifacts["image"]["hashes"] == {"sha256-4m": "5f" * 32}
     assert artifacts["image"]["length"] == 512 * 1024**2
+    assert artifacts["image"]["properties"]["chunks"] == {"45": "0c" * 32, "124": "d7" * 32}
 
 
 def test_the_invocation_tells_the_exit_status_and_each_gap_once() -> None:

@@ -6,11 +6,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hypervigil.core.finding import Finding, Verdict, Violation
-from hypervigil.core.report import Report
+from hypervigil.core.report import Exhibit, Line, Report
 from hypervigil.report.terminal import Look, look_of, quiet, render
 from hypervigil.report.visible import visible
 from hypervigil.report.wording import hexadecimal
 from tests.report import reports
+from tests.report.exhibits import AFTER
 from tests.report.golden import assert_golden
 from tests.report.strategies import ANY_TEXT
 from tests.report.strategies import reports as any_reports
@@ -46,10 +47,30 @@ def test_a_violation_shows_all_that_proves_it() -> None:
         "- 0xffffffffc09f2310  0f1f440000            nop dword ptr [rax + rax]",
         "+ 0xffffffffc09f2310  e9ebec2800            jmp 0xffffffffc0c81000",
         "= remedy: Treat the host",
-        "= rests on: kallsyms in the image; BTF in the image",
+        "= rests on: page tables from swapper_pg_dir",
         "= not seen: page table at physical 0x1fe03000: not in the image",
     ):
         assert proof in text
+
+
+def test_equal_instructions_are_folded() -> None:
+    padding = tuple(Line(at * 2, "0000", "add byte ptr [rax], al") for at in range(16))
+    shown = Exhibit(check="A-1", violation=0, title="t", address=0, spans=(), after=(*padding, AFTER[1]))
+    found = reports.finding("A-1", "a", Verdict.VIOLATED, violations=(reports.slot_violation(),))
+    text = render(reports.report((found,), exhibits=(shown,)))
+    assert text.count("add byte ptr") == 1
+    assert "... and 15 more like it" in text
+    assert "push r15" in text
+
+
+def test_what_was_said_is_not_said_again() -> None:
+    twice = tuple(
+        reports.finding(f"A-{n}", "a", Verdict.VIOLATED, violations=(reports.slot_violation(),)) for n in (1, 2)
+    )
+    text = render(reports.report(twice))
+    assert text.count("Treat the host") == 1
+    assert "= remedy: as for A-1" in text
+    assert "= rests on" not in text
 
 
 def test_a_long_report_repeats_its_answer_at_the_end() -> None:
@@ -73,6 +94,13 @@ def test_what_does_not_apply_is_folded_into_a_line() -> None:
     text = render(reports.report((*reports.passed(), *absent)))
     assert "not applicable: 9 checks (this kernel is no Xen domain)" in text
     assert "XEN-" not in text
+
+
+def test_rejected_descriptions_are_counted_or_told_if_none_would_do() -> None:
+    assert "1 kept, 1 rejected" in render(reports.undecided())
+    rejected = tuple(c for c in reports.undecided().candidates if not c.kept)
+    text = render(reports.report(reports.not_decided(), candidates=rejected))
+    assert "none could be used\n  VMCOREINFO at physical 0x1a3b7000: no KERNELOFFSET: a stale copy" in text
 
 
 def test_without_colour_no_escape_is_written_and_with_it_the_words_are_the_same() -> None:

@@ -82,6 +82,12 @@ def test_a_clean_report_rests_on_what_every_decided_check_trusted() -> None:
     assert foundations(report((*reports.passed(), extra, unknown))) == (reports.TYPES, reports.SYMBOLS, "page tables")
 
 
+def test_a_report_that_decided_nothing_rests_on_nothing() -> None:
+    assert foundations(report((finding("A-1", "a", Verdict.UNKNOWN),))) == ("nothing, since no check was decided",)
+    bare = finding("A-1", "a", Verdict.HOLDS, rests_on=())
+    assert foundations(report((bare,))) == ("the bytes of the evidence alone",)
+
+
 def test_findings_are_ranked_by_verdict_need_severity_and_id() -> None:
     order = [
         finding("Z-1", "", Verdict.VIOLATED, Severity.LOW, required=False),

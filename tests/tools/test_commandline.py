@@ -2,7 +2,9 @@ import click
 from tools.commandline import page, undescribed
 
 
-@click.group(help="Watch the host.\n\nWithout a TARGET: this machine.")
+@click.group(
+    context_settings={"help_option_names": ["-h", "--help"]}, help="Watch the host.\n\nWithout a TARGET: this machine."
+)
 @click.option("--quiet", "-q", is_flag=True, help="One line only.")
 def watch(*, quiet: bool) -> None:
     del quiet
@@ -40,7 +42,8 @@ def test_every_visible_command_has_a_section_with_usage_help_and_parameters() ->
     assert "## `watch integrity`\n\n```text\nwatch integrity [OPTIONS] TARGET\n```\n\nJudge a target." in text
     assert "```text\n0  holds\n1  violated\n```" in text
     assert "| `TARGET` | argument |" in text
-    assert "| `--help` | Show this message and exit. |" in text
+    assert "| `-h, --help` | Show this message and exit. |" in text
+    assert text.count("`TARGET`") == 1
     assert "buried" not in text
     assert "--secret" not in text
 

@@ -6,11 +6,14 @@ markup; everything else that Markdown would act on is escaped, since kernel name
 
 import re
 from collections.abc import Iterable
+from inspect import cleandoc
+from textwrap import wrap
 
 from hypervigil.core.check import Check, Example
 from hypervigil.core.facts import Fact
+from hypervigil.report.visible import flowing
 
-_ACTIVE = re.compile(r"([\\`*_<>\[\](){}|#~&$^!])")
+_ACTIVE = re.compile(r"([\\`*_<>\[\]{}|#~&$^!])")
 _CODE = re.compile(r"(`[^`\n]+`)")
 _SHORT_NUMBER = 4096
 """From a page size on, a number in an example is an address or an offset and is shown in hexadecimal."""
@@ -46,15 +49,41 @@ def page(check: Check) -> str:
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
+def plain(check: Check, width: int = 80) -> str:
+    """What a page says of a check, without its examples, as text for a terminal of `width` columns."""
+    about = check.about
+    sections = {
+        "Why it matters": _blocks(about.rationale),
+        "What to do when it is violated": _blocks(about.remedy),
+        "Violated without malice by": _blocks(about.false_positives),
+        "What it cannot see": _blocks(about.cannot_see),
+        "Reads": [f"{need.__name__}: {_gist(need)}" for need in check.needs],
+        "Standards": list(about.standards),
+        "Sources": list(about.sources),
+    }
+    lines = [f"{check.id}: {flowing(about.title)}", f"severity {about.severity}, confidence {about.confidence}"]
+    for title, blocks in sections.items():
+        if blocks:
+            lines += ["", title]
+        for block in blocks:
+            lines += wrap(flowing(block), width, initial_indent="  ", subsequent_indent="  ", break_on_hyphens=False)
+    return "\n".join(lines) + "\n"
+
+
 def index(checks: Iterable[Check]) -> str:
-    """A page that lists every check by id, with the severity and the statement that should be true."""
+    """A page that lists every check by id, with the severity and the statement that should be true.
+
+    A MyST ``toctree`` directive puts the pages into the navigation of the built documentation.
+    """
+    ordered = sorted(checks, key=lambda c: c.id)
     rows = [
         f"| [{check.id}]({name_of(check)}.md) | {check.about.severity} | {marked(check.about.title)} |"
-        for check in sorted(checks, key=lambda c: c.id)
+        for check in ordered
     ]
     head = ["# Checks", "", f"Hypervigil {'has no checks' if not rows else f'judges {len(rows)} statements'}.", ""]
     table = ["| Check | Severity | The statement that should be true |", "|---|---|---|", *rows, ""]
-    return "\n".join([*head, *(table if rows else [])])
+    pages = ["```{toctree}", ":hidden:", "", *(name_of(check) for check in ordered), "```", ""]
+    return "\n".join([*head, *([*table, *pages] if rows else [])])
 
 
 def marked(text: str) -> str:
@@ -64,11 +93,16 @@ def marked(text: str) -> str:
 
 
 def _gist(need: type[Fact]) -> str:
-    return (need.__doc__ or "").strip().partition("\n")[0].rstrip(".")
+    """The first paragraph of a fact's docstring, in which two backticks mean what one means here."""
+    return cleandoc(need.__doc__ or "").partition("\n\n")[0].rstrip(".").replace("``", "`")
 
 
 def _paragraphs(text: str) -> str:
-    return "\n\n".join(marked(part) for part in re.split(r"\n[ \t]*\n", text) if part.strip()) or "Nothing is known."
+    return "\n\n".join(map(marked, _blocks(text))) or "Nothing is known."
+
+
+def _blocks(text: str) -> list[str]:
+    return [part for part in re.split(r"\n[ \t]*\n", text) if part.strip()]
 
 
 def _listed(title: str, items: tuple[str, ...]) -> str:

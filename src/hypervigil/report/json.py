@@ -15,11 +15,12 @@ import msgspec
 from hypervigil.core.errors import DecodeError, ProgramError, UnsupportedEvidence
 from hypervigil.core.finding import Verdict
 from hypervigil.core.report import SCHEMA_VERSION, Report, coverage_of, overall
-from hypervigil.report.visible import storable
+from hypervigil.report.visible import hides, storable
 from hypervigil.report.wording import counted
 
 _WHAT = "JSON report"
 _ADDRESS = re.compile(r"0x[0-9a-f]{1,32}")
+_BEYOND_ASCII = re.compile(r"[^\x00-\x7e]")
 _NUMBERS = frozenset({"address"})
 _REGION_NUMBERS = frozenset({"start", "end"})
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"
@@ -63,8 +64,21 @@ def schema() -> str:
 
 
 def pretty(document: object) -> str:
-    """JSON text with sorted keys, two spaces of indentation and a newline at the end."""
-    return msgspec.json.format(msgspec.json.encode(document, order="sorted"), indent=2).decode() + "\n"
+    r"""JSON text with sorted keys, two spaces of indentation and a newline at the end.
+
+    JSON leaves C1 controls and bidirectional controls as they are; written to a terminal they would act. They are
+    written as ``\u202e``, which every reader of JSON turns back.
+    """
+    text = msgspec.json.format(msgspec.json.encode(document, order="sorted"), indent=2).decode()
+    return _BEYOND_ASCII.sub(_harmless, text) + "\n"
+
+
+def _harmless(found: re.Match[str]) -> str:
+    character = found[0]
+    if not hides(character):
+        return character
+    units = character.encode("utf-16-be")
+    return "".join(f"\\u{units[at : at + 2].hex()}" for at in range(0, len(units), 2))
 
 
 def _refuse_other_major(document: object) -> None:

@@ -1,12 +1,13 @@
 """Where things lie in memory, laid out for a picture: order is kept, scale is not.
 
 A kernel's half of the address space is 128 TiB with a few hundred executable stretches in it: drawn to scale it is one
-empty line. So regions flow like words of a text, each as wide as the logarithm of its size; a distance of a gibibyte
-or more starts a new line, and every line names the address it starts at.
+empty line. So regions flow like words of a text, each as wide as the logarithm of its size and no narrower than its
+owner's name; a distance of a gibibyte or more starts a new line, and every line names the address it starts at.
 """
 
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator
+from math import ceil
 
 import msgspec
 
@@ -25,7 +26,8 @@ _FIRST_LINE = 18
 _NARROWEST = 14
 _PER_DOUBLING = 9
 _SPACE = 3
-_LETTER = 6.4
+_LETTER = 6.8
+_LONGEST_NAME = 24
 _SWATCHES = 8
 
 
@@ -111,10 +113,20 @@ def _within(addresses: list[int], region: Region) -> list[int]:
 
 def _width(region: Region) -> int:
     pages = max(region.end - region.start, 0) // PAGE_SIZE
-    return min(_NARROWEST + _PER_DOUBLING * pages.bit_length(), WIDTH)
+    name = _name(region)
+    room = _room(name) if len(name) <= _LONGEST_NAME else 0
+    return min(max(_NARROWEST + _PER_DOUBLING * pages.bit_length(), room), WIDTH)
+
+
+def _name(region: Region) -> str:
+    return region.owner or "no owner"
+
+
+def _room(name: str) -> int:
+    return ceil(len(name) * _LETTER) + 4 * _SPACE
 
 
 def _label(region: Region, width: int) -> str:
     """The owner's name if its letters fit; never a part of it, since a cut name can be another module's."""
-    name = region.owner or "no owner"
-    return name if len(name) * _LETTER + 2 * _SPACE <= width else ""
+    name = _name(region)
+    return name if _room(name) <= width else ""

@@ -117,7 +117,12 @@ def _artifact(evidence: Evidence) -> Json:
         "description": {"text": f"{evidence.id}: {evidence.kind}"},
         "length": evidence.size,
         "roles": ["analysisTarget"],
-        "properties": {"id": evidence.id, "kind": evidence.kind, "notes": list(evidence.notes)},
+        "properties": {
+            "id": evidence.id,
+            "kind": evidence.kind,
+            "notes": list(evidence.notes),
+            "chunks": {str(index): digest for index, digest in evidence.chunks},
+        },
     }
     if evidence.acquired:
         artifact["description"] = {"text": f"{evidence.id}: {evidence.kind}, {evidence.acquired}"}

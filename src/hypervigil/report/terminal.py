@@ -124,15 +124,16 @@ def _setting(out: Console, report: Report) -> None:
     facts = Table.grid(padding=(0, 2, 0, 0))
     facts.add_column(no_wrap=True)
     facts.add_column(overflow="fold")
-    for title, lines in {
+    parts: dict[str, Sequence[str]] = {
         "judged": [f"{run.command} with profile {run.profile}, as of {run.as_of}, by hypervigil {run.tool_version}"],
         "system": [f"{p.name}: {p.value}" for p in report.subject],
-        "rests on": list(foundations(report)) or ["the evidence alone"],
+        "rests on": foundations(report),
         "evidence": [
             f"{e.id}: {e.kind} {e.name}, {bytesize(e.size)}" + (f", {e.digest}" if e.digest else ", no digest")
             for e in report.evidence
         ],
-    }.items():
+    }
+    for title, lines in parts.items():
         for number, line in enumerate(_first(lines)):
             facts.add_row(Text(title if number == 0 else "", style="dim"), Text(visible(line)))
     out.print()
@@ -140,7 +141,7 @@ def _setting(out: Console, report: Report) -> None:
 
 
 def _violated(out: Console, report: Report) -> None:
-    about = pages(report)
+    told: dict[str, str] = {}
     for finding in of(report, Verdict.VIOLATED):
         word = Text(f"violated[{visible(finding.check)}]", style=_STYLE[Verdict.VIOLATED])
         out.print()
@@ -152,13 +153,22 @@ def _violated(out: Console, report: Report) -> None:
                 _violation(out, violation, shown)
             else:
                 _say(out, Text(visible(_brief(violation))), indent=2)
+        _meaning(out, report, finding, told)
+
+
+def _meaning(out: Console, report: Report, finding: Finding, told: dict[str, str]) -> None:
+    """What bears on a violated check; what was already said is not said again, `told` remembers where it was."""
+    if set(finding.rests_on) != set(foundations(report)):
         _note(out, "rests on", visible("; ".join(finding.rests_on)))
-        for gap in _first([str(gap) for gap in finding.gaps]):
-            _note(out, "not seen", visible(gap))
-        page = about.get(finding.check)
-        if page is not None:
-            _note(out, "remedy", flowing(page.remedy))
-            _note(out, "false positives", flowing(page.false_positives))
+    for gap in _first([str(gap) for gap in finding.gaps]):
+        _note(out, "not seen", visible(gap))
+    page = pages(report).get(finding.check)
+    if page is None:
+        return
+    remedy = flowing(page.remedy)
+    before = told.setdefault(remedy, visible(finding.check))
+    _note(out, "remedy", remedy if before == visible(finding.check) else f"as for {before}")
+    _note(out, "false positives", flowing(page.false_positives))
 
 
 def _violation(out: Console, violation: Violation, exhibits: list[Exhibit]) -> None:
@@ -193,14 +203,25 @@ def _exhibit(out: Console, exhibit: Exhibit) -> None:
 
 
 def _code(exhibit: Exhibit) -> Iterator[Text]:
-    pairs = side_by_side(exhibit.before, exhibit.after, limit=2 * _LINES)
+    pairs = side_by_side(exhibit.before, exhibit.after)
     for same, group in groupby(pairs, key=lambda pair: pair.same):
         changed = list(group)
         if same or not exhibit.before:
-            yield from (_instruction(" ", p.after, "") for p in changed if p.after)
+            yield from _instructions(" ", [p.after for p in changed if p.after], "")
         else:
-            yield from (_instruction("-", p.before, "green") for p in changed if p.before)
-            yield from (_instruction("+", p.after, "red") for p in changed if p.after)
+            yield from _instructions("-", [p.before for p in changed if p.before], "green")
+            yield from _instructions("+", [p.after for p in changed if p.after], "red")
+
+
+def _instructions(mark: str, lines: list[Line], style: str) -> Iterator[Text]:
+    """A line for each instruction; of a run of equal ones, such as padding, the first and how many follow."""
+    for _, group in groupby(lines, key=lambda line: (line.bytes, line.text)):
+        first, *others = group
+        yield _instruction(mark, first, style)
+        if len(others) > 1:
+            yield Text(f"{mark} ... and {len(others)} more like it", style=style)
+        else:
+            yield from (_instruction(mark, line, style) for line in others)
 
 
 def _instruction(mark: str, line: Line, style: str) -> Text:
@@ -256,15 +277,24 @@ def _observations(out: Console, report: Report) -> None:
 def _folded(out: Console, report: Report) -> None:
     holding = of(report, Verdict.HOLDS)
     absent = of(report, Verdict.NOT_APPLICABLE)
-    rejected = sum(not c.kept for c in report.candidates)
     out.print()
     _say(out, Text.assemble(("holds", _STYLE[Verdict.HOLDS]), f": {counted(len(holding), 'check')}"))
     if absent:
         why = "; ".join(_first(sorted({r for f in absent for r in reasons(f)})))
         _say(out, Text(visible(f"not applicable: {counted(len(absent), 'check')} ({why})")))
-    if rejected:
-        kept = len(report.candidates) - rejected
+    _candidates(out, report)
+
+
+def _candidates(out: Console, report: Report) -> None:
+    """Where the kernel was looked for: a count, or every place if none would do."""
+    kept = sum(c.kept for c in report.candidates)
+    rejected = len(report.candidates) - kept
+    if kept and rejected:
         _say(out, Text(f"descriptions of the kernel: {kept} kept, {rejected} rejected, reasons in the JSON report"))
+    elif rejected:
+        _say(out, Text("descriptions of the kernel: none could be used"))
+        for line in _first([f"{c.what} at {c.where}: {c.reason}" for c in report.candidates]):
+            _say(out, Text(visible(line)), indent=2)
 
 
 def _limits(out: Console, report: Report) -> None:

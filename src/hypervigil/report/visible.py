@@ -28,7 +28,7 @@ def visible(text: str) -> str:
     marks = 0
     for character in text:
         marks = marks + 1 if unicodedata.category(character)[0] == "M" else 0
-        deceptive = marks > _MARKS_IN_A_ROW or _hides(character)
+        deceptive = marks > _MARKS_IN_A_ROW or hides(character)
         shown.append(_escape(character) if deceptive else character)
     return "".join(shown)
 
@@ -39,6 +39,12 @@ def flowing(text: str) -> str:
     For prose that was wrapped where it was written, such as a check's remedy.
     """
     return visible(" ".join(text.split()))
+
+
+def hides(character: str) -> bool:
+    """Whether a single character is unseen, or changes how its neighbours are shown."""
+    kind = unicodedata.category(character)
+    return kind[0] == "C" or (kind[0] == "Z" and character != " ") or character in _BLANK_LETTERS
 
 
 def storable(value: object) -> object:
@@ -53,11 +59,6 @@ def storable(value: object) -> object:
     if isinstance(value, list | tuple):
         return [storable(item) for item in value]
     return value
-
-
-def _hides(character: str) -> bool:
-    kind = unicodedata.category(character)
-    return kind[0] == "C" or (kind[0] == "Z" and character != " ") or character in _BLANK_LETTERS
 
 
 def _escape(character: str) -> str:

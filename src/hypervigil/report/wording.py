@@ -89,12 +89,15 @@ def coverage(report: Report) -> str:
 
 
 def foundations(report: Report) -> tuple[str, ...]:
-    """The descriptions that were trusted to reach the verdict, sorted.
+    """The descriptions that were trusted to reach the verdict, sorted; never empty, since words say it if none was.
 
     Of a violated report those of its violated checks; otherwise those of every check that was decided.
     """
     bearing = of(report, Verdict.VIOLATED) or of(report, Verdict.HOLDS)
-    return tuple(sorted({claim for finding in bearing for claim in finding.rests_on}))
+    if not bearing:
+        return ("nothing, since no check was decided",)
+    trusted = {claim for finding in bearing for claim in finding.rests_on}
+    return tuple(sorted(trusted)) or ("the bytes of the evidence alone",)
 
 
 def one_line(report: Report) -> str:
