@@ -66,6 +66,7 @@ Words = npt.NDArray[np.uint32]
 
 class _Sections(msgspec.Struct, frozen=True, eq=False):
     types: Words
+    types_at: int
     strings: bytes
     layout: bytes
 
@@ -82,6 +83,7 @@ class Btf:
         first_id: the first type id of this BTF itself: 1, or one past the base's last.
         end_id: one past the last type id.
         string_end: one past the last valid name offset, base included.
+        types_at: byte offset of the first record in the data.
 
     Raises:
         DecodeError: the header, a section or a record is malformed, or a kind is unknown and has no layout.
@@ -91,6 +93,7 @@ class Btf:
         sections = _sections(bytes(data))
         self.base = base
         self._words = sections.types
+        self.types_at = sections.types_at
         self._strings = sections.strings
         self._string_start = 0 if base is None else base.string_end
         self.string_end: int = self._string_start + len(self._strings)
@@ -139,6 +142,17 @@ class Btf:
             count=info & 0xFFFFFF,
             flag=bool(info >> 31),
         )
+
+    def record(self, type_id: int) -> tuple[int, int]:
+        """Half-open range of a type's record in the data of the BTF that has it, in bytes.
+
+        Raises:
+            DecodeError: no such type.
+        """
+        owner, place = self._locate(type_id)
+        this = self.type(type_id)
+        words = _RECORD + _ITEM_WORDS.get(this.kind, 0) * this.count + _TAIL_WORDS.get(this.kind, 0)
+        return owner.types_at + 4 * place, owner.types_at + 4 * (place + words)
 
     def string(self, offset: int) -> str:
         """The string at a name offset, base included; latin-1, so that no byte is lost.
@@ -340,7 +354,7 @@ def _sections(data: bytes) -> _Sections:
     layout = b""
     if header >= _HEADER.size + _LAYOUT.size and len(data) >= header:
         layout = _section(data, header, *_LAYOUT.unpack_from(data, _HEADER.size))
-    return _Sections(np.frombuffer(types, "<u4"), strings, layout)
+    return _Sections(np.frombuffer(types, "<u4"), header + type_off, strings, layout)
 
 
 def _section(data: bytes, header: int, offset: int, length: int) -> bytes:

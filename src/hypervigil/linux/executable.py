@@ -134,7 +134,9 @@ def _ftrace_trampolines(kernel: Kernel) -> Iterator[Claim]:
         ops = kernel.object("struct ftrace_ops", address)
         start, size = number(ops, "trampoline"), number(ops, "trampoline_size")
         if start and 0 < size <= _MAX_IMAGE:
-            yield Claim(start, start + size, f"ftrace trampoline of ops at {address:#x}", "trampoline")
+            # alloc_tramp takes whole pages and leaves what was in them behind the trampoline
+            end = -(-(start + size) // PAGE_SIZE) * PAGE_SIZE
+            yield Claim(start, end, f"ftrace trampoline of ops at {address:#x}", "trampoline")
 
 
 def _real_mode(kernel: Kernel) -> Iterator[Claim]:
