@@ -31,6 +31,8 @@ def each_misdirected(
 def misdirection(slot: Slot, owners: Collection[str], sections: Collection[Section]) -> str:
     """Say in words what is wrong with where `slot` leads; empty if nothing is."""
     target = slot.target
+    if not target.placed:
+        return ""
     if not target.owner:
         return f"leads to {target.address:#x}, which belongs to nobody"
     if target.owner not in owners:

@@ -14,7 +14,8 @@ import msgspec
 
 import hypervigil.extract
 from hypervigil.core.errors import EvidenceError, ProgramError
-from hypervigil.core.facts import Fact, FactOutcome, Unknown
+from hypervigil.core.facts import Fact, FactOutcome, Gap, Unknown
+from hypervigil.facts.pointers import Pointers, Target
 from hypervigil.linux.census import Census
 from hypervigil.linux.reference import Reference
 from hypervigil.linux.system import System
@@ -83,9 +84,16 @@ def extract(extractor: Extractor, subject: Subject) -> FactOutcome:
         outcome = extractor(subject)
     except EvidenceError as fault:
         return Unknown(str(fault))
-    if isinstance(outcome, Fact) and not outcome.rests_on:
-        return msgspec.structs.replace(outcome, rests_on=subject.system.rests_on)
-    return outcome
+    if not isinstance(outcome, Fact):
+        return outcome
+    gaps = outcome.gaps
+    if isinstance(outcome, Pointers):
+        gaps += tuple(sorted({_unplaced(target) for target in outcome.each_target() if not target.placed}))
+    return msgspec.structs.replace(outcome, rests_on=outcome.rests_on or subject.system.rests_on, gaps=gaps)
+
+
+def _unplaced(target: Target) -> Gap:
+    return Gap(f"owner of {target.address:#x}", "not every module and its symbols could be read")
 
 
 def all_unknown(why: str) -> Iterator[tuple[type[Fact], FactOutcome]]:

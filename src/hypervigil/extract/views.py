@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterable
 
 from hypervigil.core.errors import EvidenceError
-from hypervigil.core.evidence import Span
 from hypervigil.core.facts import Absent, Gap
 from hypervigil.extract.loading import Subject, extracts
 from hypervigil.facts.hypervisor import KvmMachines
@@ -117,19 +116,19 @@ def _members(
     gaps = [gap for view in views if view.complete or view.seen is not None for gap in view.gaps]
     members = []
     for address in sorted(set().union(*(view.seen or () for view in walked))):
-        why = excuse(address)
         seen = tuple(view.name for view in walked if view.seen is not None and address in view.seen)
-        excused = tuple(
-            f"{view.name}: {why or 'it need not show everything'}" for view in walked if why or not view.complete
-        )
-        members.append(
-            Member(key=address, name=name(address), views=seen, span=_span(system, address), excused=excused)
-        )
+        try:
+            span = system.spans(address, _SHOWN)
+        except EvidenceError as fault:
+            gaps.append(Gap(f"what {' and '.join(seen)} show at {address:#x}", str(fault)))
+            continue
+        excused = tuple(f"{view.name}: {why}" for view in walked if (why := excuse(address) or _excuse(view)))
+        members.append(Member(key=address, name=name(address), views=seen, span=span, excused=excused))
     return names, members, tuple(gaps)
 
 
-def _span(system: System, address: int) -> tuple[Span, ...]:
-    try:
-        return system.spans(address, _SHOWN)
-    except EvidenceError:
-        return ()
+def _excuse(view: View) -> str:
+    """Why a view may lack something: it need not show everything, or it could not be walked to its end."""
+    if view.gaps:
+        return "it could not be walked to its end"
+    return "" if view.complete else "it need not show everything"

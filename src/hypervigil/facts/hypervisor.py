@@ -1,9 +1,11 @@
 """Facts about KVM: how it dispatches, and what hangs on each of its machines."""
 
+from collections.abc import Iterator
+
 import msgspec
 
-from hypervigil.core.facts import Fact, require
-from hypervigil.facts.pointers import Objects, PointerTable, Slot
+from hypervigil.core.facts import require
+from hypervigil.facts.pointers import Objects, Pointers, PointerTable, Slot, Target
 from hypervigil.facts.views import CrossView
 
 
@@ -23,7 +25,7 @@ class Dispatch(msgspec.Struct, frozen=True, kw_only=True):
     trampoline: Slot | None = None
 
 
-class KvmDispatch(Fact, kw_only=True, frozen=True):
+class KvmDispatch(Pointers, kw_only=True, frozen=True):
     """``kvm_x86_ops`` and the static calls made from it.
 
     Raises:
@@ -35,6 +37,13 @@ class KvmDispatch(Fact, kw_only=True, frozen=True):
 
     def __post_init__(self) -> None:
         require(self.operations or self.gaps, "kvm_x86_ops without operations")
+
+    def each_target(self) -> Iterator[Target]:
+        """Where each holder of each operation leads."""
+        for operation in self.operations:
+            for holder in (operation.operation, operation.key, operation.trampoline):
+                if holder is not None:
+                    yield holder.target
 
 
 class KvmNestedOperations(PointerTable, frozen=True):

@@ -1,9 +1,11 @@
 """Tables of pointers: where each leads and to whom that place belongs."""
 
+from collections.abc import Iterator
 from enum import StrEnum
 
 import msgspec
 
+from hypervigil.core.errors import ProgramError
 from hypervigil.core.evidence import Span
 from hypervigil.core.facts import Fact, require
 
@@ -28,6 +30,8 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
         owner: ``kernel``, a module's name, or empty if the address belongs to nobody.
         section: what kind of memory it is.
         aliases: other symbols at exactly this address.
+        placed: whether owner and symbol could be looked up; if not, nothing can be said of the pointer, and the fact
+            that holds it has a gap.
     """
 
     address: int
@@ -36,11 +40,14 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
     owner: str = ""
     section: Section = Section.NOWHERE
     aliases: tuple[str, ...] = ()
+    placed: bool = True
 
     def __str__(self) -> str:
         if self.address == 0:
             return "nothing"
         where = f" [{self.owner}]" if self.owner and self.owner != "kernel" else ""
+        if not self.placed:
+            return f"{self.address:#x}, whose owner could not be read"
         if not self.symbol:
             return f"{self.address:#x} in {self.owner}" if self.owner else f"{self.address:#x}, memory of nobody"
         return f"{self.symbol}{f'+{self.offset:#x}' if self.offset else ''}{where}"
@@ -64,7 +71,15 @@ class Slot(msgspec.Struct, frozen=True, kw_only=True):
     wanted: tuple[str, ...] = ()
 
 
-class PointerTable(Fact, kw_only=True, frozen=True):
+class Pointers(Fact, kw_only=True, frozen=True):
+    """Base of facts that are made of pointers."""
+
+    def each_target(self) -> Iterator[Target]:
+        """Where each pointer of the fact leads."""
+        raise ProgramError(f"{type(self).__name__} does not say where its pointers lead")
+
+
+class PointerTable(Pointers, kw_only=True, frozen=True):
     """A table of pointers; each kind of table is a fact of its own.
 
     Raises:
@@ -77,8 +92,12 @@ class PointerTable(Fact, kw_only=True, frozen=True):
         require(self.slots or self.gaps, f"{type(self).__name__} without slots")
         require(self.gaps or any(slot.target.address for slot in self.slots), f"{type(self).__name__} is all zero")
 
+    def each_target(self) -> Iterator[Target]:
+        """Where each slot leads."""
+        return (slot.target for slot in self.slots)
 
-class Objects(Fact, kw_only=True, frozen=True):
+
+class Objects(Pointers, kw_only=True, frozen=True):
     """Pointers out of objects of which a sound system may have none, such as the files that VMs have open.
 
     Attributes:
@@ -91,3 +110,7 @@ class Objects(Fact, kw_only=True, frozen=True):
 
     def __post_init__(self) -> None:
         require(self.looked_at > 0, f"{type(self).__name__}: nothing was walked")
+
+    def each_target(self) -> Iterator[Target]:
+        """Where each slot leads."""
+        return (slot.target for slot in self.slots)

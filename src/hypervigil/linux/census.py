@@ -92,9 +92,13 @@ class Census:
         return (
             take_view("vm_list", lambda: listed_machines(kvm), complete=True),
             take_view("open files", lambda: self._machines_with_files(kvm), complete=True),
-            take_view("memory notifiers", lambda: machines_by_notifier(kvm, self.tasks.items), complete=True),
+            take_view("memory notifiers", lambda: self._machines_by_notifier(kvm), complete=True),
             take_view("running processors", lambda: machines_running(kvm), complete=False),
         )
+
+    def _machines_by_notifier(self, kvm: Kvm) -> Observed[int]:
+        found = machines_by_notifier(kvm, self.tasks.items)
+        return Observed(found.items, found.gaps + self.tasks.gaps)
 
     def _machines_with_files(self, kvm: Kvm) -> Observed[int]:
         found: dict[int, None] = {}

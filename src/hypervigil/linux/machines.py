@@ -16,7 +16,7 @@ from hypervigil.facts.pointers import Slot
 from hypervigil.linux.files import OpenFile
 from hypervigil.linux.kvm import KVM, Kvm, functions_of
 from hypervigil.linux.lists import walk_chain, walk_list
-from hypervigil.linux.members import address_of, has, member, number, offset_of
+from hypervigil.linux.members import address_of, has, length, member, number, offset_of
 from hypervigil.linux.percpu import each_cpu_offset, per_cpu
 from hypervigil.linux.tasks import Task
 from hypervigil.linux.xarray import xarray_entries
@@ -111,7 +111,7 @@ def each_io_device(kvm: Kvm, machine: int) -> Iterator[Slot]:
     kernel = kvm.system.kernel
     buses = member(kernel.object("struct kvm", machine), "buses")
     shown: set[int] = set()
-    for number_of_bus in range(len(buses)):
+    for number_of_bus in range(min(length(buses), len(_BUSES))):
         bus = buses[number_of_bus]
         if not number(bus):
             continue

@@ -54,6 +54,18 @@ def text(thing: drgn.Object, *paths: str) -> str:
     return str(raw.partition(b"\0")[0], "latin-1")
 
 
+def length(thing: drgn.Object) -> int:
+    """How many elements an array has.
+
+    Raises:
+        MissingDescription: it is no array.
+    """
+    kind = thing.type_
+    if kind.kind is not drgn.TypeKind.ARRAY or kind.length is None:
+        raise MissingDescription(f"{kind.type_name()} is no array")
+    return int(kind.length)
+
+
 def address_of(thing: drgn.Object, path: str = "") -> int:
     """The virtual address of an object or of a member of it.
 

@@ -65,7 +65,15 @@ class System:
         self._symbols: dict[str, Symbols | None] = {}
         self._targets: dict[int, Target] = {}
         add_module_types(kernel, HYPERVISOR_MODULES)
-        kernel.catalogue.fall_back_on(kvm_layouts())
+        if self._lacks_module_types():
+            kernel.catalogue.fall_back_on(kvm_layouts())
+
+    def _lacks_module_types(self) -> bool:
+        """Whether this kernel is of a time before modules had types; one whose types were lost is not helped out."""
+        try:
+            return self.kernel.symbols.find("btf_modules") is None and bool(self.kernel.btf)
+        except EvidenceError:
+            return False
 
     @cached_property
     def module_views(self) -> tuple[View, ...]:
@@ -149,10 +157,12 @@ class System:
     def _describe(self, address: int) -> Target:
         owned = self.owner_of(address) if address else None
         if owned is None:
-            return Target(address=address)
+            return Target(address=address, placed=not (address and self.modules.gaps))
         symbols = self.symbols_of(owned.owner)
-        position = None if symbols is None else symbols.nearest(address)
-        if symbols is None or position is None or symbols.addresses[position] < owned.start:
+        if symbols is None:
+            return Target(address=address, owner=owned.owner, section=owned.section, placed=False)
+        position = symbols.nearest(address)
+        if position is None or symbols.addresses[position] < owned.start:
             return Target(address=address, owner=owned.owner, section=owned.section)
         names = [
             symbols.names[i]

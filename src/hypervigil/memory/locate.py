@@ -39,6 +39,7 @@ _CHUNK = 1 << 22
 _AROUND = 1 << 26
 _MAX_BANNERS = 64
 _MAX_CANDIDATES = 64
+_MAX_WINDOWS = 4
 
 
 class Location(msgspec.Struct, frozen=True, kw_only=True):
@@ -116,19 +117,29 @@ def _from_vmcoreinfo(memory: Reader, info: VmcoreInfo, address: PhysAddr) -> Loc
     return Location(root=root, levels=levels, phys_base=base % _ADDRESS_SPACE, vmcoreinfo=(info, address))
 
 
+class _Window(msgspec.Struct, frozen=True, eq=False):
+    """A stretch of memory around a banner, with the symbol table that was found in it."""
+
+    low: PhysAddr
+    high: int
+    table: KallsymsTable | None
+    names: dict[str, tuple[int, ...]]
+
+
 def _by_banner(memory: Reader) -> tuple[Location | None, list[Candidate]]:
     candidates: list[Candidate] = []
-    tried: set[int] = set()
+    windows: list[_Window] = []
     for banner in _each_banner(memory):
         where = f"physical {banner:#x}"
-        low, table = _table_near(memory, banner)
-        if table is None:
-            candidates.append(Candidate(what="linux_banner", where=where, kept=False, reason="no symbol table near"))
-            continue
-        if low in tried:
-            continue
-        tried.add(low)
-        found, reason = _anchor(memory, table, banner, low)
+        window = next((w for w in windows if w.low <= banner < w.high), None)
+        if window is None:
+            if len(windows) == _MAX_WINDOWS:
+                reason = f"more than {_MAX_WINDOWS} places to search"
+                candidates.append(Candidate(what="linux_banner", where=where, kept=False, reason=reason))
+                break
+            window = _window(memory, banner)
+            windows.append(window)
+        found, reason = _anchor(memory, window, banner)
         candidates.append(Candidate(what="linux_banner", where=where, kept=found is not None, reason=reason))
         if found is not None:
             return found, candidates
@@ -146,45 +157,49 @@ def _each_banner(memory: Reader) -> Iterator[PhysAddr]:
             at = data.find(_BANNER, at + 1)
 
 
-def _table_near(memory: Reader, banner: PhysAddr) -> tuple[PhysAddr, KallsymsTable | None]:
+def _window(memory: Reader, banner: PhysAddr) -> _Window:
     limits = range_of(memory, banner)
     low = PhysAddr(max(limits.start, banner - _AROUND) & ~(PAGE_SIZE - 1))
-    data = _up_to(memory, low, min(limits.end, banner + _AROUND) - low)
-    tables = search_kallsyms(data).tables
-    return low, tables[0] if tables else None
+    high = min(limits.end, banner + _AROUND)
+    tables = search_kallsyms(memory.view(low, high - low)).tables
+    table = tables[0] if tables else None
+    return _Window(low, high, table, {} if table is None else table.by_name())
 
 
-def _anchor(memory: Reader, table: KallsymsTable, banner: PhysAddr, low: PhysAddr) -> tuple[Location | None, str]:
+def _anchor(memory: Reader, window: _Window, banner: PhysAddr) -> tuple[Location | None, str]:
     """Relate virtual and physical addresses by the banner, and test the relation on the page tables."""
-    names = table.by_name()
-    if "linux_banner" not in names:
+    table = window.table
+    if table is None:
+        return None, "no symbol table near"
+    if "linux_banner" not in window.names:
         return None, "the symbol table near it has no linux_banner"
-    stored = int(table.addresses[names["linux_banner"][0]])
+    stored = int(table.addresses[window.names["linux_banner"][0]])
     if not table.anchored:
-        if stored != banner - low:
+        if stored != banner - window.low:
             return None, "the symbol table near it places linux_banner elsewhere"
-        return _anchor_by_root(memory, table, low)
+        return _anchor_by_root(memory, window, table)
     base = banner - (stored - START_KERNEL_MAP)
     for top in ("init_top_pgt", "swapper_pg_dir"):
-        for position in names.get(top, ()):
+        for position in window.names.get(top, ()):
             found = _try_root(memory, VirtAddr(int(table.addresses[position])), base)
             if found is not None:
                 return msgspec.structs.replace(found, symbols=table), "its symbol table leads to page tables that fit"
     return None, "no page table that maps itself where the symbol table says"
 
 
-def _anchor_by_root(memory: Reader, table: KallsymsTable, low: PhysAddr) -> tuple[Location | None, str]:
+def _anchor_by_root(memory: Reader, window: _Window, table: KallsymsTable) -> tuple[Location | None, str]:
     """Place a table without absolute addresses: KASLR moves the kernel by whole 2 MiB, so few bases are possible."""
-    names = table.by_name()
+    names = window.names
     text = int(table.addresses[names["_text"][0]]) if "_text" in names else 0
+    tops = [int(table.addresses[at]) for at in names.get("init_top_pgt", names.get("swapper_pg_dir", ()))]
     for slot in range(512):
         base = VirtAddr((START_KERNEL_MAP + slot * (1 << 21) - text) % _ADDRESS_SPACE)
-        moved = table.rebased(base)
-        for position in names.get("init_top_pgt", names.get("swapper_pg_dir", ())):
-            top = VirtAddr(int(moved.addresses[position]))
-            found = _try_root(memory, top, low - (base - START_KERNEL_MAP))
+        for top in tops:
+            address = VirtAddr((top + base) % _ADDRESS_SPACE)
+            found = _try_root(memory, address, window.low - (base - START_KERNEL_MAP))
             if found is not None:
-                return msgspec.structs.replace(found, symbols=moved), "its symbol table leads to page tables that fit"
+                placed = msgspec.structs.replace(found, symbols=table.rebased(base))
+                return placed, "its symbol table leads to page tables that fit"
     return None, "no base address at which the page tables map themselves"
 
 
