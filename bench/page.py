@@ -19,10 +19,15 @@ def write_page(results: dict[str, Any]) -> None:
     """Write docs/explanation/speed.md and speed.svg."""
     slope, base = _fit(results["sizes"])
     _picture(results["sizes"], slope, base)
+    lines = [*_against_volatility(results), *_against_size(results["sizes"], slope, base)]
+    _PAGE.write_text("\n".join(lines))
+
+
+def _against_volatility(results: dict[str, Any]) -> list[str]:
     ours = results["hypervigil"]
     theirs = results["volatility"]
     total = sum(row["seconds"] for row in theirs.values())
-    lines = [
+    return [
         "# Speed and memory",
         "",
         (
@@ -49,13 +54,18 @@ def write_page(results: dict[str, Any]) -> None:
         f"| Volatility, these together | {total:.2f} | | {total / ours['seconds']:.1f} |",
         "",
         *[f"Volatility refused: {name}: `{why}`" for name, why in results["refused"].items()],
+    ]
+
+
+def _against_size(rows: list[dict[str, Any]], slope: float, base: float) -> list[str]:
+    return [
         "## Against the size of the image",
         "",
         "![cost against size](speed.svg)",
         "",
         "| MiB | seconds | peak memory, MiB |",
         "|---|---|---|",
-        *(f"| {row['mib']} | {row['seconds']} | {row['peak_mib']} |" for row in results["sizes"]),
+        *(f"| {row['mib']} | {row['seconds']} | {row['peak_mib']} |" for row in rows),
         "",
         f"The line is {base:.2f} s + {slope:.2f} s for each GiB. The constant is the interpreter's start and the",
         "judging, which reads some thousand pages however large the image is. The slope is what must touch all of it:",
@@ -63,7 +73,6 @@ def write_page(results: dict[str, Any]) -> None:
         "Memory does not grow with the image, since a scan lets its pages go again.",
         "",
     ]
-    _PAGE.write_text("\n".join(lines))
 
 
 def _fit(rows: list[dict[str, Any]]) -> tuple[float, float]:

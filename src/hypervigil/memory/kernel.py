@@ -12,8 +12,8 @@ from hypervigil.core.errors import DecodeError, EvidenceError, MissingDescriptio
 from hypervigil.core.evidence import Span
 from hypervigil.core.report import Candidate
 from hypervigil.core.units import VirtAddr
-from hypervigil.decode.btf import MAX_SIZE as MAX_BTF
 from hypervigil.decode.btf import Btf
+from hypervigil.decode.btf_sections import MAX_SIZE as MAX_BTF
 from hypervigil.decode.kallsyms import (
     KallsymsTable,
     decode_kallsyms,
