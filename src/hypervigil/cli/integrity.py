@@ -1,5 +1,6 @@
 """``hypervigil integrity`` and ``hypervigil scan``."""
 
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -58,9 +59,15 @@ def judge_target(target: str, options: Options, *, quiet: bool) -> Outcome:
 
 def tell_faults(outcome: Outcome) -> None:
     """Say on standard error that something of ours failed; the report says which check it cost."""
-    if outcome.faults:
+    if not outcome.faults:
+        return
+    if os.environ.get("HYPERVIGIL_DEBUG"):
+        sys.stderr.write("\n".join(outcome.faults))
+    else:
         count = len(outcome.faults)
-        sys.stderr.write(f"hypervigil: {count} internal error(s); please report them with HYPERVIGIL_DEBUG=1 set\n")
+        sys.stderr.write(
+            f"hypervigil: {count} internal error(s); run with HYPERVIGIL_DEBUG=1 and report what it says\n"
+        )
 
 
 @click.command()
