@@ -49,6 +49,10 @@ class GuestMemory:
             raise MissingMemory(address, length, "outside the machine's RAM")
         return self._map[address : address + length]
 
+    def page(self, address: int) -> bytes:
+        """The page of RAM that begins at a physical address."""
+        return self._map[address : address + PAGE_SIZE]
+
     def each_match(self, pattern: bytes, *, step: int = 8) -> Iterator[PhysAddr]:
         """Physical addresses, divisible by `step`, that hold `pattern`."""
         at = self._map.find(pattern)
