@@ -11,7 +11,7 @@ from hypervigil.lab.initramfs import Entry, directory, plain, program, write_ini
 from hypervigil.lab.kernels import Kernel, each_module, module_data, module_name
 
 _DIRECTORIES = ("bin", "dev", "mod", "proc", "run", "sys")
-_PROGRAMS = ("agent", "nest")
+_PROGRAMS = ("agent", "hold", "idle", "nest")
 _COMPILE = ("gcc", "-static", "-O2", "-Wall", "-pthread")
 
 

@@ -20,6 +20,8 @@ import msgspec
 from hypervigil.core.errors import UsageError
 from hypervigil.core.units import PhysAddr, VirtAddr
 from hypervigil.lab.agent import Agent, Output
+from hypervigil.lab.btf import Btf
+from hypervigil.lab.kernels import Kernel
 from hypervigil.lab.memory import GuestMemory
 from hypervigil.lab.qmp import Qmp
 from hypervigil.lab.symbols import Symbols, parse_kallsyms
@@ -48,7 +50,8 @@ class Shape(msgspec.Struct, frozen=True):
 class Machine:
     """A running host. Made by `boot`."""
 
-    def __init__(self, directory: Path, process: subprocess.Popen[bytes], shape: Shape) -> None:
+    def __init__(self, kernel: Kernel, directory: Path, process: subprocess.Popen[bytes], shape: Shape) -> None:
+        self.kernel = kernel
         self.directory = directory
         self.process = process
         self.shape = shape
@@ -109,6 +112,15 @@ class Machine:
             self._symbols = parse_kallsyms(self.sh("cat /proc/kallsyms", 120).text)
             self._find_page_tables(self._symbols)
         return self._symbols
+
+    def btf(self, module: str = "") -> Btf:
+        """The BTF of the kernel, or of a module, as the host offers it.
+
+        Raises:
+            UsageError: it offers none.
+        """
+        base = Btf(self.sh("cat /sys/kernel/btf/vmlinux", 120).data)
+        return Btf(self.sh(f"cat /sys/kernel/btf/{module}").data, base) if module else base
 
     def forget_symbols(self) -> None:
         """Makes the next use of `symbols` read them again."""
@@ -196,18 +208,18 @@ def _wait_for_sockets(process: subprocess.Popen[bytes], directory: Path) -> None
 
 
 @contextlib.contextmanager
-def start(vmlinuz: Path, initrd: Path, shape: Shape, cache: Path, *, timeout: float = 120.0) -> Iterator[Machine]:
+def start(kernel: Kernel, initrd: Path, shape: Shape, cache: Path, *, timeout: float = 120.0) -> Iterator[Machine]:
     """Boots a host once and yields it when it is ready; ends it afterwards."""
     directory = _run_directory(cache, shape.memory * _MIB)
     with contextlib.ExitStack() as stack:
         stack.callback(shutil.rmtree, directory, ignore_errors=True)
         log = stack.enter_context((directory / "qemu.log").open("wb"))
         process = subprocess.Popen(  # noqa: S603 - our own command, no shell
-            _command(directory, vmlinuz, initrd, shape), stdin=subprocess.DEVNULL, stdout=log, stderr=log
+            _command(directory, kernel.vmlinuz, initrd, shape), stdin=subprocess.DEVNULL, stdout=log, stderr=log
         )
         stack.callback(_end, process)
         _wait_for_sockets(process, directory)
-        machine = Machine(directory, process, shape)
+        machine = Machine(kernel, directory, process, shape)
         stack.callback(machine.close)
         machine.wait_ready(timeout)
         yield machine

@@ -6,10 +6,10 @@ the range's own (Intel SDM volume 3, 4.5 "4-level paging and 5-level paging"), i
 
 import mmap
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from hypervigil.core.errors import MissingMemory
+from hypervigil.core.errors import MissingMemory, UsageError
 from hypervigil.core.units import PAGE_SIZE, PhysAddr, VirtAddr
 from hypervigil.lab.gdbstub import GdbStub
 
@@ -67,6 +67,22 @@ class GuestMemory:
         Raises:
             MissingMemory: nothing is mapped there.
         """
+        where, value, size = self._step(address)
+        if not value & _PRESENT:
+            raise MissingMemory(address, 8, "not mapped", virtual=True)
+        return where, value, size
+
+    def each_leaf(self, start: VirtAddr, end: VirtAddr) -> Iterator[tuple[VirtAddr, int, int]]:
+        """The mapped pages of kernel-virtual [start, end): (address, entry, size in bytes)."""
+        at = int(start)
+        while at < end:
+            where, value, size = self._step(at)
+            if value & _PRESENT:
+                yield VirtAddr(at & ~(size - 1)), value, size
+            at = (at & ~(size - 1)) + size
+
+    def _step(self, address: int) -> tuple[PhysAddr, int, int]:
+        """The last entry of the walk to an address, present or not, and the bytes that it spans."""
         if self.root is None:
             raise MissingMemory(address, 8, "the page tables are not known yet", virtual=True)
         table = self.root
@@ -74,12 +90,10 @@ class GuestMemory:
             shift = 12 + 9 * level
             where = PhysAddr(table + 8 * ((address >> shift) & _INDEX))
             (value,) = struct.unpack("<Q", self.physical(where, 8))
-            if not value & _PRESENT:
-                break
-            if level == 0 or (value & _LARGE and level < 3):  # noqa: PLR2004 - 1 GiB pages are the largest
+            if level == 0 or not value & _PRESENT or (value & _LARGE and level < 3):  # noqa: PLR2004 - 1 GiB pages are the largest
                 return where, value, 1 << shift
             table = PhysAddr(value & _FRAME)
-        raise MissingMemory(address, 8, "not mapped", virtual=True)
+        raise AssertionError
 
     def translate(self, address: VirtAddr) -> PhysAddr:
         """The physical address behind a kernel virtual one.
@@ -101,9 +115,21 @@ class GuestMemory:
 
     def write(self, address: VirtAddr, data: bytes) -> None:
         """Puts `data` at virtual [address, address + len(data)), whatever the page's protection says."""
+        self.write_all([(address, self.read(address, len(data)), data)])
+
+    def write_all(self, writes: Sequence[tuple[VirtAddr, bytes, bytes]]) -> None:
+        """Does several writes (address, bytes that are there now, bytes to put) while the machine stands still once.
+
+        Raises:
+            UsageError: other bytes are there than were said; then nothing is written.
+        """
         with GdbStub(self._gdb) as stub:
-            for at, size in _pages(address, len(data)):
-                stub.write(self.translate(at), data[at - address : at - address + size])
+            for address, before, _ in writes:
+                if self.read(address, len(before)) != before:
+                    raise UsageError(f"the bytes at {address:#x} have changed meanwhile")
+            for address, _, data in writes:
+                for at, size in _pages(address, len(data)):
+                    stub.write(self.translate(at), data[at - address : at - address + size])
 
     def write_physical(self, address: PhysAddr, data: bytes) -> None:
         """Puts `data` at physical [address, address + len(data))."""

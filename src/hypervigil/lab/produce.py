@@ -10,7 +10,8 @@ from typing import Any
 
 import msgspec
 
-from hypervigil.core.errors import ProgramError, UsageError
+from hypervigil.core.errors import HypervigilError, ProgramError, UsageError
+from hypervigil.core.units import VirtAddr
 from hypervigil.lab.guest import build_initramfs
 from hypervigil.lab.images import Format, save
 from hypervigil.lab.kernels import Kernel
@@ -51,7 +52,7 @@ class Truth(msgspec.Struct, frozen=True):
     qemu: str
     memory: int
     planted: Planted | None
-    anchors: dict[str, int]
+    anchors: dict[str, VirtAddr]
     nested: dict[str, dict[str, int]]
     time: str
     lab_version: int = LAB_VERSION
@@ -90,7 +91,7 @@ def _first_good(stack: ExitStack, kernel: Kernel, initrd: Path, shape: Shape, ca
     for _ in range(tries):
         attempt = ExitStack()
         try:
-            machine = attempt.enter_context(start(kernel.vmlinuz, initrd, shape, cache))
+            machine = attempt.enter_context(start(kernel, initrd, shape, cache))
             if "lab.vms=0" not in shape.cmdline:
                 machine.check_alive(60)
         except UsageError as error:

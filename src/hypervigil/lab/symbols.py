@@ -19,10 +19,15 @@ class Symbol(msgspec.Struct, frozen=True, order=True):
 
 
 class Symbols:
-    """Symbols by name and by address."""
+    """Symbols by name and by address.
+
+    Attributes:
+        listed: all of them in the order of /proc/kallsyms, which is the order of the kernel's own table.
+    """
 
     def __init__(self, symbols: Iterable[Symbol]) -> None:
-        self._sorted = sorted(symbols)
+        self.listed = tuple(symbols)
+        self._sorted = sorted(self.listed)
         self._addresses = [symbol.address for symbol in self._sorted]
         self._names: dict[str, list[Symbol]] = {}
         for symbol in self._sorted:

@@ -25,14 +25,19 @@ def table_slot(machine: Machine, *, table: list[str], function: list[str], membe
         where: the module whose spare text takes the stub, "" for the kernel's.
     """
     symbol = machine.symbols.find(*table)
-    slot, target = _slot(machine, symbol, function)
+    slot, target = slot_of(machine, symbol, function)
     stub = pass_through(machine, target.address, where)
     name = f"{symbol.name}.{member or target.name}"
     change = put_pointer(machine, name, slot, stub.address)
     return Planted((change, stub.change), stub.address, {"original": target.address, "table": symbol.address})
 
 
-def _slot(machine: Machine, table: Symbol, functions: list[str]) -> tuple[VirtAddr, Symbol]:
+def slot_of(machine: Machine, table: Symbol, functions: list[str]) -> tuple[VirtAddr, Symbol]:
+    """Where a table holds one of `functions`, and which.
+
+    Raises:
+        NotApplicable: it holds none of them.
+    """
     content = machine.memory.read(table.address, machine.symbols.end(table) - table.address)
     for name in functions:
         for target in machine.symbols.named(name):

@@ -66,7 +66,7 @@ static void wish(const char *what, int result)
 /* The parts that make KVM create its own devices: PIC, IOAPIC, PIT, an irqfd, an ioeventfd, a KVM device. */
 static void add_devices(struct machine *m)
 {
-	struct kvm_pit_config pit = {0};
+	struct kvm_pit_config pit = {.flags = KVM_PIT_SPEAKER_DUMMY};
 	struct kvm_irqfd irqfd = {.gsi = GSI};
 	struct kvm_ioeventfd bell = {.addr = DOORBELL, .len = 1, .flags = KVM_IOEVENTFD_FLAG_PIO};
 	struct kvm_create_device device = {.type = KVM_DEV_TYPE_VFIO};
