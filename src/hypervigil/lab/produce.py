@@ -12,11 +12,12 @@ import msgspec
 
 from hypervigil.core.errors import HypervigilError, ProgramError, UsageError
 from hypervigil.core.units import VirtAddr
+from hypervigil.lab.errors import NotApplicable
 from hypervigil.lab.guest import build_initramfs
 from hypervigil.lab.images import Format, save
 from hypervigil.lab.kernels import Kernel
 from hypervigil.lab.machine import Machine, Shape, start
-from hypervigil.lab.plant.change import NotApplicable, Planted
+from hypervigil.lab.plant.change import Planted
 from hypervigil.lab.scenarios import Scenario
 
 LAB_VERSION = 1

@@ -5,8 +5,8 @@ from collections.abc import Iterable, Iterator
 
 import msgspec
 
-from hypervigil.core.errors import UsageError
 from hypervigil.core.units import VirtAddr
+from hypervigil.lab.errors import NotApplicable
 
 
 class Symbol(msgspec.Struct, frozen=True, order=True):
@@ -45,12 +45,12 @@ class Symbols:
         """The first symbol that has one of these names, tried in order.
 
         Raises:
-            UsageError: there is none.
+            NotApplicable: there is none.
         """
         for name in names:
             for symbol in self.named(name, module):
                 return symbol
-        raise UsageError(f"this kernel has no symbol {' or '.join(names)}")
+        raise NotApplicable(f"this kernel has no symbol {' or '.join(names)}")
 
     def end(self, symbol: Symbol) -> VirtAddr:
         """Where the next symbol begins: the half-open end of what `symbol` can name."""

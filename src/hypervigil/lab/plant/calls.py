@@ -1,8 +1,9 @@
 """Static calls and direct calls, led to a stub that passes them on."""
 
 from hypervigil.core.units import VirtAddr
+from hypervigil.lab.errors import NotApplicable
 from hypervigil.lab.machine import Machine
-from hypervigil.lab.plant.change import NotApplicable, Planted, put, put_pointer
+from hypervigil.lab.plant.change import Planted, put, put_pointer
 from hypervigil.lab.plant.stub import branch, direct_pass_through, pass_through
 
 _CALL, _JUMP = 0xE8, 0xE9

@@ -10,10 +10,6 @@ from hypervigil.core.units import VirtAddr
 from hypervigil.lab.machine import Machine
 
 
-class NotApplicable(UsageError):
-    """The scenario has no place on this kernel; the message says what the kernel lacks."""
-
-
 class Change(msgspec.Struct, frozen=True):
     """One run of bytes that was changed.
 

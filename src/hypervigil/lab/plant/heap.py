@@ -7,10 +7,11 @@ holds the address of its operations. The copy of a table goes into a block of he
 import struct
 from collections.abc import Iterator
 
-from hypervigil.core.errors import UsageError
+from hypervigil.core.errors import MissingMemory, UsageError
 from hypervigil.core.units import PAGE_SIZE, PhysAddr, VirtAddr
+from hypervigil.lab.errors import NotApplicable
 from hypervigil.lab.machine import Machine
-from hypervigil.lab.plant.change import NotApplicable, Planted, put, put_pointer
+from hypervigil.lab.plant.change import Planted, put, put_pointer
 from hypervigil.lab.plant.pointers import slot_of
 from hypervigil.lab.plant.stub import pass_through
 from hypervigil.lab.symbols import Symbol
@@ -129,10 +130,21 @@ def wake_function(machine: Machine) -> Planted:
     """Turns the wake function of an irqfd to a stub.
 
     Source: virt/kvm/eventfd.c, `struct kvm_kernel_irqfd.wait`; include/linux/wait.h, `struct wait_queue_entry`, in
-    which a private pointer (here NULL) comes before the function.
+    which a private pointer (here NULL) comes before the function and a list entry after it.
     """
     target = machine.symbols.find("irqfd_wakeup").address
-    place = only_match(machine, bytes(8) + struct.pack("<Q", target), "irqfd")
-    stub = pass_through(machine, target)
-    change = put_pointer(machine, "kvm_kernel_irqfd.wait.func", VirtAddr(place + 8), stub.address)
-    return Planted((change, stub.change), stub.address, {"original": target})
+    for place in each_heap_match(machine, bytes(8) + struct.pack("<Q", target)):
+        if on_list(machine, VirtAddr(place + 16)):
+            stub = pass_through(machine, target)
+            change = put_pointer(machine, "kvm_kernel_irqfd.wait.func", VirtAddr(place + 8), stub.address)
+            return Planted((change, stub.change), stub.address, {"original": target})
+    raise NotApplicable("the host has no irqfd")
+
+
+def on_list(machine: Machine, entry: VirtAddr) -> bool:
+    """Whether the neighbours of a struct list_head point back to it."""
+    try:
+        following, previous = machine.memory.pointer(entry), machine.memory.pointer(VirtAddr(entry + 8))
+        return machine.memory.pointer(VirtAddr(following + 8)) == entry == machine.memory.pointer(previous)
+    except MissingMemory:
+        return False

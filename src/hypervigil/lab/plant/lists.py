@@ -5,10 +5,11 @@ import time
 
 from hypervigil.core.errors import UsageError
 from hypervigil.core.units import VirtAddr
+from hypervigil.lab.errors import NotApplicable
 from hypervigil.lab.btf import Btf
 from hypervigil.lab.machine import Machine
-from hypervigil.lab.plant.change import NotApplicable, Planted, Write, pointer, put_all
-from hypervigil.lab.plant.heap import each_heap_match
+from hypervigil.lab.plant.change import Planted, Write, pointer, put_all
+from hypervigil.lab.plant.heap import each_heap_match, on_list
 from hypervigil.lab.plant.tree import without_module
 
 _LIST_IN_MODULE = 8
@@ -23,7 +24,7 @@ def unlink(machine: Machine, name: str, entry: VirtAddr) -> list[Write]:
         UsageError: the neighbours do not point back, so it is no list.
     """
     following, previous = struct.unpack("<QQ", machine.memory.read(entry, 16))
-    if machine.memory.pointer(VirtAddr(following + 8)) != entry or machine.memory.pointer(previous) != entry:
+    if not on_list(machine, entry):
         raise UsageError(f"{name} at {entry:#x} is not on a list")
     return [
         pointer(f"next of the one before {name}", previous, following),

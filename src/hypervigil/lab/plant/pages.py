@@ -6,9 +6,10 @@ Source: Intel SDM volume 3, 4.5 (bit 1 of a leaf is "writable", bit 63 "no execu
 
 from hypervigil.core.errors import UsageError
 from hypervigil.core.units import PAGE_SIZE, VirtAddr
+from hypervigil.lab.errors import NotApplicable
 from hypervigil.lab.machine import Machine
 from hypervigil.lab.memory import NX, WRITABLE
-from hypervigil.lab.plant.change import Change, NotApplicable, Planted, put, put_pointer
+from hypervigil.lab.plant.change import Change, Planted, put, put_pointer
 from hypervigil.lab.plant.heap import direct
 from hypervigil.lab.plant.pointers import slot_of
 from hypervigil.lab.plant.stub import jump_far

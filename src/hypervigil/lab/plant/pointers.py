@@ -3,8 +3,9 @@
 import struct
 
 from hypervigil.core.units import VirtAddr
+from hypervigil.lab.errors import NotApplicable
 from hypervigil.lab.machine import Machine
-from hypervigil.lab.plant.change import NotApplicable, Planted, put, put_pointer
+from hypervigil.lab.plant.change import Planted, put, put_pointer
 from hypervigil.lab.plant.stub import direct_pass_through, pass_through
 from hypervigil.lab.symbols import Symbol
 

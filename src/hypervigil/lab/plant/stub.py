@@ -6,9 +6,10 @@ import msgspec
 
 from hypervigil.core.errors import MissingMemory
 from hypervigil.core.units import PAGE_SIZE, VirtAddr
+from hypervigil.lab.errors import NotApplicable
 from hypervigil.lab.machine import Machine
 from hypervigil.lab.memory import NX
-from hypervigil.lab.plant.change import Change, NotApplicable, put
+from hypervigil.lab.plant.change import Change, put
 
 _ENDBR = bytes.fromhex("f30f1efa")
 _RETURN = b"\xc3"

@@ -3,8 +3,9 @@
 import capstone
 
 from hypervigil.core.units import VirtAddr
+from hypervigil.lab.errors import NotApplicable
 from hypervigil.lab.machine import Machine
-from hypervigil.lab.plant.change import NotApplicable, Planted, put
+from hypervigil.lab.plant.change import Planted, put
 from hypervigil.lab.plant.stub import branch, direct_pass_through, only_returns
 from hypervigil.lab.symbols import Symbol
 

@@ -8,8 +8,9 @@ import struct
 
 from hypervigil.core.errors import UsageError
 from hypervigil.core.units import VirtAddr
+from hypervigil.lab.errors import NotApplicable
 from hypervigil.lab.machine import Machine
-from hypervigil.lab.plant.change import NotApplicable, Write
+from hypervigil.lab.plant.change import Write
 
 _NODE = struct.Struct("<QQQ")
 _FIRST_ROOT = 8
