@@ -106,7 +106,12 @@ def run(command: list[str], failure: str, directory: Path | None = None) -> str:
         raise UsageError(f"{command[0]} is missing; the range needs Debian's apt and dpkg")
     try:
         result = subprocess.run(  # noqa: S603 - fixed commands, no shell
-            command, cwd=directory, capture_output=True, check=False, timeout=_TIMEOUT, stdin=subprocess.DEVNULL
+            command,
+            cwd=directory,
+            capture_output=True,
+            check=False,
+            timeout=_TIMEOUT,
+            stdin=subprocess.DEVNULL,
         )
     except subprocess.TimeoutExpired as error:
         raise UsageError(f"{failure}: no answer within {_TIMEOUT} s") from error
@@ -123,7 +128,10 @@ def mirrors() -> list[tuple[str, bool]]:
         UsageError: apt knows none.
     """
     form = "$(REPO_URI)\t$(ORIGIN)\t$(LABEL)"
-    text = run(["apt-get", "indextargets", "--format", form, "Created-By: Packages"], "cannot ask apt for its sources")
+    text = run(
+        ["apt-get", "indextargets", "--format", form, "Created-By: Packages"],
+        "cannot ask apt for its sources",
+    )
     found = dict.fromkeys(archive for line in text.splitlines() for archive in _debian_archive(line))
     if not any(not security for _, security in found):
         raise UsageError("apt has no Debian source; add one and run apt-get update")

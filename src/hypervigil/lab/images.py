@@ -19,13 +19,13 @@ _BLOCK = 1 << 20
 class Format(StrEnum):
     """How an image is laid out.
 
-    `raw` is RAM from physical address 0; `elf` is QEMU's dump-guest-memory, with registers in notes; `elf-paging` the
+    `raw` is RAM from physical address 0; `elf` is QEMU's dump-guest-memory, with registers in notes; `paging.elf` the
     same with virtual addresses; `lime` one LiME range (LiME, doc/README.md, "Spec").
     """
 
     RAW = "raw"
     ELF = "elf"
-    ELF_PAGING = "elf-paging"
+    ELF_PAGING = "paging.elf"
     LIME = "lime"
 
 

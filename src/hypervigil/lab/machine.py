@@ -1,76 +1,61 @@
-"""An emulated KVM host that runs: boot it, act inside it, read and change its memory from outside, save it.
+"""An emulated KVM host that runs: boot it, act inside it, read and change its memory from outside.
 
 QEMU emulates AMD's virtualization in software (TCG), so the host's kvm_amd really runs a nested guest without any
 hardware support. Two measured facts: Linux from 6.12 on needs a processor without cmpxchg16b, which QEMU 7.2
-translates wrongly; Linux 7.2 now and then panics while it boots, so a boot is tried more than once.
+translates wrongly; and code that the kernel patches while it runs now and then trips QEMU's translation (stray int3),
+most often on Linux 7.2, so a boot is tried more than once and only a sound one is kept.
 """
 
 import contextlib
-import os
 import re
-import shutil
-import subprocess
-import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
-
-import msgspec
 
 from hypervigil.core.errors import UsageError
 from hypervigil.core.units import PhysAddr, VirtAddr
 from hypervigil.lab.agent import Agent, Output
 from hypervigil.lab.btf import Btf
-from hypervigil.lab.kernels import Kernel
+from hypervigil.lab.guest import build_initramfs
+from hypervigil.lab.kernels import Kernel, Progress
 from hypervigil.lab.memory import GuestMemory
+from hypervigil.lab.qemu import Place, running
 from hypervigil.lab.qmp import Qmp
+from hypervigil.lab.scenarios import Host
 from hypervigil.lab.symbols import Symbols, parse_kallsyms
 
-_MIB = 1 << 20
+_TRIES = 5
+_PEEK = 1024
+_ENOUGH = 128
 _START_KERNEL_MAP = 0xFFFF_FFFF_8000_0000
-_PANIC = re.compile(rb"Kernel panic|Oops:|BUG: |general protection|Internal error")
-
-
-class Shape(msgspec.Struct, frozen=True):
-    """What a host is made of.
-
-    Attributes:
-        memory: MiB of RAM, at most 2048 so that it is one range from physical address 0.
-        cpus: processors.
-        cmdline: words added to the kernel's command line.
-        cpu_flags: QEMU's words after `-cpu EPYC,+svm`.
-    """
-
-    memory: int = 256
-    cpus: int = 2
-    cmdline: str = ""
-    cpu_flags: str = "-cx16"
+_PHYSICAL = (1 << 52) - 1
+_FAILED = re.compile(
+    rb"Kernel panic|Oops:|BUG: |general protection|Internal error|WARNING: CPU|WARNING: \S+:\d+ at "
+)
 
 
 class Machine:
-    """A running host. Made by `boot`."""
+    """A running host; `boot` makes one, `attach` takes over one that another process booted."""
 
-    def __init__(self, kernel: Kernel, directory: Path, process: subprocess.Popen[bytes], shape: Shape) -> None:
-        self.kernel = kernel
-        self.directory = directory
-        self.process = process
-        self.shape = shape
-        self.memory = GuestMemory(directory / "ram", directory / "gdb")
-        self.qmp = Qmp(directory / "qmp")
-        self.agent = Agent(directory / "agent", self.memory)
+    def __init__(self, place: Place) -> None:
+        self.place = place
+        self.kernel = place.kernel
+        self.host = place.host
+        self.memory = GuestMemory(place.ram, place.directory / "gdb")
+        self.qmp = Qmp(place.directory / "qmp")
+        self.agent = Agent(place.directory / "agent", self.memory)
         self._symbols: Symbols | None = None
 
     @property
     def log(self) -> bytes:
         """What the host wrote on its console."""
-        return (self.directory / "console").read_bytes()
+        return (self.place.directory / "console").read_bytes()
 
     def close(self) -> None:
-        """Ends the machine and lets go of its sockets."""
+        """Lets go of the machine's sockets; it runs on."""
         self.agent.close()
         self.qmp.close()
         self.memory.close()
-        _end(self.process)
 
     def wait_ready(self, timeout: float) -> None:
         """Returns when the agent inside answers.
@@ -88,30 +73,46 @@ class Machine:
 
     def check_sound(self) -> None:
         """Raises UsageError when the host has panicked, complained or ended."""
-        found = _PANIC.search(self.log)
+        found = _FAILED.search(self.log)
         if found:
             line = self.log[found.start() : found.start() + 120].splitlines()[0]
             raise UsageError(f"the emulated host failed: {line.decode('utf-8', 'backslashreplace')}")
-        if self.process.poll() is not None:
-            raise UsageError(f"QEMU ended with status {self.process.returncode}")
+        if not self.place.runs():
+            raise UsageError("QEMU has ended")
 
     def sh(self, command: str, timeout: float = 60.0) -> Output:
         """Runs a line of shell inside the host."""
         return self.agent.sh(command, timeout)
 
+    def text(self, command: str) -> str:
+        """What a line of shell inside the host prints.
+
+        Raises:
+            UsageError: it fails.
+        """
+        result = self.sh(command)
+        if result.status:
+            raise UsageError(
+                f"inside the host: {command}: {result.text.strip()[-300:] or f'status {result.status}'}"
+            )
+        return result.text
+
     def peek(self, address: VirtAddr, length: int) -> bytes:
         """Kernel memory as the host itself sees it, through its /proc/kcore."""
-        return b"".join(
-            self.agent.peek(VirtAddr(at), min(1024, address + length - at)) for at in range(address, address + length, 1024)
-        )
+        steps = range(address, address + length, _PEEK)
+        return b"".join(self.agent.peek(VirtAddr(at), min(_PEEK, address + length - at)) for at in steps)
 
     @property
     def symbols(self) -> Symbols:
-        """The host's own /proc/kallsyms, read once; `forget_symbols` reads it anew."""
+        """The host's own /proc/kallsyms, read once; `forget_symbols` lets it be read anew."""
         if self._symbols is None:
             self._symbols = parse_kallsyms(self.sh("cat /proc/kallsyms", 120).text)
             self._find_page_tables(self._symbols)
         return self._symbols
+
+    def forget_symbols(self) -> None:
+        """Makes the next use of `symbols` read them again."""
+        self._symbols = None
 
     def btf(self, module: str = "") -> Btf:
         """The BTF of the kernel, or of a module, as the host offers it.
@@ -122,19 +123,15 @@ class Machine:
         base = Btf(self.sh("cat /sys/kernel/btf/vmlinux", 120).data)
         return Btf(self.sh(f"cat /sys/kernel/btf/{module}").data, base) if module else base
 
-    def forget_symbols(self) -> None:
-        """Makes the next use of `symbols` read them again."""
-        self._symbols = None
-
     def _find_page_tables(self, symbols: Symbols) -> None:
         phys_base = self.agent.peek_pointer(symbols.find("phys_base").address)
         top = symbols.find("init_top_pgt", "swapper_pg_dir").address
-        self.memory.root = PhysAddr((top - _START_KERNEL_MAP + phys_base) & ((1 << 52) - 1))
+        self.memory.root = PhysAddr((top - _START_KERNEL_MAP + phys_base) & _PHYSICAL)
         self.memory.levels = 5 if "la57" in self.sh("grep -m1 -ow la57 /proc/cpuinfo").text else 4
 
     @contextlib.contextmanager
     def frozen(self) -> Iterator[None]:
-        """The machine stands still inside the `with`."""
+        """The machine stands still inside the `with`; memory must not be written there."""
         self.qmp.execute("stop")
         try:
             yield
@@ -143,11 +140,12 @@ class Machine:
 
     def counts(self) -> dict[str, dict[str, int]]:
         """What the nested machines have done so far, by their name."""
-        text = self.sh("cd /run/nest && for f in *; do echo $f $(cat $f); done").text
+        text = self.sh("cd /run/nest && for f in vm*; do echo $f $(cat $f 2>/dev/null); done").text
         table: dict[str, dict[str, int]] = {}
         for line in text.splitlines():
-            name, *pairs = line.split()
-            table[name] = {pairs[i]: int(pairs[i + 1]) for i in range(0, len(pairs) - 1, 2)}
+            name, *words = line.split()
+            pairs = zip(words[::2], words[1::2], strict=False)
+            table[name] = {key: int(value) for key, value in pairs if value.isdecimal()}
         return table
 
     def check_alive(self, timeout: float = 30.0) -> None:
@@ -156,70 +154,77 @@ class Machine:
         Raises:
             UsageError: one stands still for `timeout` seconds, or the host failed.
         """
-        before = self.counts()
+        names = [f"vm{number + 1}" for number in range(self.host.vms)]
+        before = now = self.counts()
         deadline = time.monotonic() + timeout
         while time.monotonic() < deadline:
-            time.sleep(0.3)
             self.check_sound()
             now = self.counts()
-            if all(now.get(name, {}).get("io", 0) >= was.get("io", 0) + 128 for name, was in before.items()):  # noqa: PLR2004 - two rests of the nested guest
+            if all(_done(now, name) >= _done(before, name) + _ENOUGH for name in names):
                 return
-        raise UsageError(f"a nested machine stands still: {before} then {self.counts()}")
+            time.sleep(0.2)
+        raise UsageError(f"a nested machine stands still: {before} then {now}")
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
-    process.terminate()
-    try:
-        process.wait(10)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
-
-
-def _run_directory(cache: Path, size: int) -> Path:
-    shm = Path("/dev/shm")  # noqa: S108 - the directory in it is made by mkdtemp
-    roomy = shm.is_dir() and os.access(shm, os.W_OK) and shutil.disk_usage(shm).free > 3 * size
-    return Path(tempfile.mkdtemp(prefix="hypervigil-lab-", dir=shm if roomy else cache))
-
-
-def _command(directory: Path, vmlinuz: Path, initrd: Path, shape: Shape) -> list[str]:
-    return [
-        *("setpriv", "--pdeathsig", "KILL", "qemu-system-x86_64", "-nodefaults", "-display", "none", "-no-reboot"),
-        *("-machine", "q35,memory-backend=ram", "-accel", "tcg,thread=multi", "-smp", str(shape.cpus)),
-        *("-m", f"{shape.memory}M", "-cpu", f"EPYC,+svm,{shape.cpu_flags}".rstrip(",")),
-        *("-object", f"memory-backend-file,id=ram,size={shape.memory}M,mem-path={directory}/ram,share=on"),
-        *("-kernel", str(vmlinuz), "-initrd", str(initrd)),
-        *("-append", f"console=ttyS0 panic=-1 {shape.cmdline}".strip()),
-        *("-serial", f"file:{directory}/console", "-serial", f"unix:{directory}/agent,server=on,wait=off"),
-        *("-qmp", f"unix:{directory}/qmp,server=on,wait=off", "-qmp", f"unix:{directory}/qmp2,server=on,wait=off"),
-        *("-chardev", f"socket,id=gdb,path={directory}/gdb,server=on,wait=off", "-gdb", "chardev:gdb"),
-    ]
-
-
-def _wait_for_sockets(process: subprocess.Popen[bytes], directory: Path) -> None:
-    for _ in range(400):
-        if all((directory / name).exists() for name in ("ram", "agent", "qmp", "gdb")):
-            return
-        if process.poll() is not None:
-            reason = (directory / "qemu.log").read_text(errors="backslashreplace").strip()
-            raise UsageError(f"QEMU did not start: {reason[-400:]}")
-        time.sleep(0.05)
-    raise UsageError("QEMU did not open its sockets within 20 s")
+def _done(counts: dict[str, dict[str, int]], name: str) -> int:
+    return counts.get(name, {}).get("io", 0)
 
 
 @contextlib.contextmanager
-def start(kernel: Kernel, initrd: Path, shape: Shape, cache: Path, *, timeout: float = 120.0) -> Iterator[Machine]:
-    """Boots a host once and yields it when it is ready; ends it afterwards."""
-    directory = _run_directory(cache, shape.memory * _MIB)
-    with contextlib.ExitStack() as stack:
-        stack.callback(shutil.rmtree, directory, ignore_errors=True)
-        log = stack.enter_context((directory / "qemu.log").open("wb"))
-        process = subprocess.Popen(  # noqa: S603 - our own command, no shell
-            _command(directory, kernel.vmlinuz, initrd, shape), stdin=subprocess.DEVNULL, stdout=log, stderr=log
-        )
-        stack.callback(_end, process)
-        _wait_for_sockets(process, directory)
-        machine = Machine(kernel, directory, process, shape)
-        stack.callback(machine.close)
-        machine.wait_ready(timeout)
+def attach(place: Place) -> Iterator[Machine]:
+    """A machine that already runs; it goes on when the `with` ends."""
+    machine = Machine(place)
+    try:
+        machine.agent.ping()
         yield machine
+    finally:
+        machine.close()
+
+
+@contextlib.contextmanager
+def boot(
+    kernel: Kernel,
+    host: Host,
+    cache: Path,
+    progress: Progress,
+    *,
+    tries: int = _TRIES,
+    timeout: float = 120.0,
+) -> Iterator[Machine]:
+    """A host whose nested guests run; it is ended when the `with` ends.
+
+    Args:
+        kernel: what to boot.
+        host: its shape, guests and modules.
+        cache: where small programs and initial file systems are kept.
+        progress: is told of boots that failed.
+        tries: how many boots to try.
+        timeout: seconds for one boot.
+
+    Raises:
+        UsageError: it did not come up, or a package is missing on this machine.
+    """
+    initrd = build_initramfs(kernel, host, cache)
+    with contextlib.ExitStack() as stack:
+        for attempt in range(1, tries):
+            try:
+                machine = _up(stack, kernel, initrd, host, cache, timeout)
+            except UsageError as error:
+                stack.close()
+                progress(f"boot {attempt} of {tries} of {kernel.release} failed: {error}")
+            else:
+                break
+        else:
+            machine = _up(stack, kernel, initrd, host, cache, timeout)
+        yield machine
+
+
+def _up(
+    stack: contextlib.ExitStack, kernel: Kernel, initrd: Path, host: Host, cache: Path, timeout: float
+) -> Machine:
+    place = stack.enter_context(running(kernel, initrd, host, cache))
+    machine = Machine(place)
+    stack.callback(machine.close)
+    machine.wait_ready(timeout)
+    machine.check_alive(timeout)
+    return machine

@@ -1,27 +1,40 @@
 """Makes a scenario real: boots the host, plants, checks that it lives, saves memory and the truth about it."""
 
 import datetime
+import hashlib
 import importlib
-import subprocess
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from hypervigil.core.errors import HypervigilError, ProgramError, UsageError
+from hypervigil.core.errors import EvidenceError, ProgramError, UsageError
 from hypervigil.core.units import VirtAddr
 from hypervigil.lab.errors import NotApplicable
-from hypervigil.lab.guest import build_initramfs
-from hypervigil.lab.images import Format, save
-from hypervigil.lab.kernels import Kernel
-from hypervigil.lab.machine import Machine, Shape, start
+from hypervigil.lab.images import Format, compress, decompress, save
+from hypervigil.lab.kernels import Kernel, Progress
+from hypervigil.lab.machine import Machine, boot
 from hypervigil.lab.plant.change import Planted
-from hypervigil.lab.scenarios import Scenario
+from hypervigil.lab.scenarios import Kind, Scenario
 
 LAB_VERSION = 1
-_TRIES = 4
+_TRIES = 3
+_ANCHORS = (
+    *(
+        "_text",
+        "_stext",
+        "_etext",
+        "linux_banner",
+        "init_top_pgt",
+        "phys_base",
+        "__start_BTF",
+        "init_task",
+        "modules",
+    ),
+    *("sys_call_table", "idt_table", "kvm_x86_ops", "svm_exit_handlers", "kvm_vmx_exit_handlers", "vm_list"),
+)
 
 
 class Truth(msgspec.Struct, frozen=True):
@@ -29,6 +42,7 @@ class Truth(msgspec.Struct, frozen=True):
 
     Attributes:
         scenario: its name.
+        title: what is true of the host, as a sentence.
         kind: "clean", "legitimate" or "tampering".
         violates: ids of the checks that must find it.
         release: `uname -r` of the host.
@@ -36,7 +50,7 @@ class Truth(msgspec.Struct, frozen=True):
         cmdline: the host's /proc/cmdline.
         qemu: QEMU's version.
         memory: MiB of RAM.
-        planted: what was changed; None for a clean host.
+        planted: what was changed; None where nothing was.
         anchors: addresses of well-known symbols by name, from the host's /proc/kallsyms.
         nested: what the nested guests had done when memory was saved.
         time: when memory was saved, UTC, ISO 8601.
@@ -44,8 +58,8 @@ class Truth(msgspec.Struct, frozen=True):
     """
 
     scenario: str
-    kind: str
     title: str
+    kind: Kind
     violates: tuple[str, ...]
     release: str
     packages: dict[str, str]
@@ -60,70 +74,33 @@ class Truth(msgspec.Struct, frozen=True):
 
 
 class Production(msgspec.Struct, frozen=True):
-    """The files that a scenario left: images by format, and the truth."""
+    """The files that a scenario left: images by format, and the truth, which is also beside them as JSON."""
 
-    images: dict[str, Path]
+    images: dict[Format, Path]
     truth_path: Path
     truth: Truth
 
 
-_ANCHORS = ("_text", "_stext", "_etext", "linux_banner", "init_top_pgt", "phys_base", "__start_BTF", "sys_call_table",
-            "idt_table", "init_task", "modules", "kvm_x86_ops", "kvm_vmx_exit_handlers", "svm_exit_handlers", "vm_list")
-
-
-@contextmanager
-def boot(kernel: Kernel, scenario: Scenario, cache: Path, tries: int = _TRIES) -> Iterator[Machine]:
-    """A running host for `scenario` on which nothing is planted yet; ended when the `with` ends.
-
-    Raises:
-        UsageError: it did not come up in `tries` boots.
-    """
-    host = scenario.host
-    flags = ",".join(flag for flag in (_cpu_flags(kernel), host.cpu_flags) if flag)
-    cmdline = f"{host.cmdline} lab.vms={host.vms} lab.vcpus={host.vcpus}".strip()
-    shape = Shape(host.memory, host.cpus, cmdline, flags)
-    initrd = build_initramfs(kernel, host.modules, cache)
-    with ExitStack() as stack:
-        yield _first_good(stack, kernel, initrd, shape, cache, tries)
-
-
-def _first_good(stack: ExitStack, kernel: Kernel, initrd: Path, shape: Shape, cache: Path, tries: int) -> Machine:
-    reasons = []
-    for _ in range(tries):
-        attempt = ExitStack()
-        try:
-            machine = attempt.enter_context(start(kernel, initrd, shape, cache))
-            if "lab.vms=0" not in shape.cmdline:
-                machine.check_alive(60)
-        except UsageError as error:
-            attempt.close()
-            reasons.append(str(error))
-            continue
-        stack.push(attempt.pop_all())
-        return machine
-    raise UsageError(f"{kernel.release} did not come up in {tries} boots: {'; '.join(reasons)}")
-
-
-def _cpu_flags(kernel: Kernel) -> str:
-    major, minor = (int(part) for part in kernel.release.split(".")[:2])
-    return "-cx16" if (major, minor) >= (6, 12) else ""
-
-
 def plant(machine: Machine, scenario: Scenario) -> Planted | None:
-    """Sets the host up and plants what the scenario says; None when it plants nothing.
+    """Sets a running host up and plants what the scenario says; None when it plants nothing.
 
     Raises:
         NotApplicable: this kernel has no place for it.
-        UsageError: a command inside failed, or planting did.
+        UsageError: a command inside failed, planting did, or the host does not live on.
     """
     for line in scenario.host.setup:
-        result = machine.sh(line)
-        if result.status:
-            raise UsageError(f"inside the host: {line}: {result.text.strip()[-300:]}")
-    if not scenario.plant:
-        return None
+        machine.text(line)
+    machine.forget_symbols()
     parameters = dict(scenario.plant)
-    return _planter(str(parameters.pop("how")))(machine, **parameters)
+    planted = None
+    if parameters:
+        planter = _planter(str(parameters.pop("how")))
+        try:
+            planted = planter(machine, **parameters)
+        except EvidenceError as error:
+            raise UsageError(f"{scenario.name}: {error}") from error
+    machine.check_alive()
+    return planted
 
 
 def _planter(how: str) -> Callable[..., Planted]:
@@ -136,38 +113,128 @@ def _planter(how: str) -> Callable[..., Planted]:
     return planter
 
 
-def produce(scenario: Scenario, kernel: Kernel, directory: Path, formats: tuple[Format, ...], cache: Path) -> Production:
-    """Boots, plants, checks that everything still runs, and saves images and truth in `directory`.
+def tell(machine: Machine, scenario: Scenario, planted: Planted | None) -> Truth:
+    """The truth about a host as it is now."""
+    symbols = machine.symbols
+    anchors = {name: symbols.named(name)[0].address for name in _ANCHORS if symbols.named(name)}
+    version = machine.qmp.execute("query-version")
+    numbers = version["qemu"]
+    return Truth(
+        scenario=scenario.name,
+        title=scenario.title,
+        kind=scenario.kind,
+        violates=scenario.violates,
+        release=machine.kernel.release,
+        packages=machine.kernel.packages,
+        cmdline=machine.text("cat /proc/cmdline").strip(),
+        qemu=f"{numbers['major']}.{numbers['minor']}.{numbers['micro']}{version['package']}",
+        memory=machine.host.memory,
+        planted=planted,
+        anchors=anchors,
+        nested=machine.counts(),
+        time=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+    )
+
+
+def produce(
+    scenario: Scenario,
+    kernel: Kernel,
+    directory: Path,
+    formats: tuple[Format, ...],
+    cache: Path,
+    progress: Progress,
+    *,
+    fresh: bool = False,
+) -> Production:
+    """Leaves a scenario's images and truth in `directory`.
+
+    What was made before for the same kernel, scenario and version of the range comes from the cache. Images of one
+    scenario are from the same stop of the same machine.
+
+    Args:
+        scenario: what to show.
+        kernel: on which kernel.
+        directory: where `<scenario>.<format>` and `<scenario>.truth.json` go.
+        formats: which images to save.
+        cache: where compressed images, kernels and small programs are kept.
+        progress: is told what is being done.
+        fresh: make it anew even if the cache has it.
 
     Raises:
         NotApplicable: this kernel has no place for the scenario.
-        UsageError: it could not be done; the message says why.
+        UsageError: it could not be done, or a disk is full; the message says why.
     """
-    directory.mkdir(parents=True, exist_ok=True)
-    with boot(kernel, scenario, cache) as machine:
-        symbols = machine.symbols
+    kept = cache / "images" / kernel.release / f"{scenario.name}-{_key(scenario, kernel)}"
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        kept.mkdir(parents=True, exist_ok=True)
+        missing = [form for form in formats if not (kept / f"image.{form}.zst").exists()]
+        if fresh or missing or not (kept / "truth.json").exists():
+            made = {*formats, *(form for form in Format if (kept / f"image.{form}.zst").exists())}
+            _make(scenario, kernel, kept, tuple(sorted(made)), cache, progress)
+        return _deliver(scenario, kept, directory, formats)
+    except OSError as error:
+        raise UsageError(f"{error.filename or directory}: {error.strerror}") from error
+
+
+def _key(scenario: Scenario, kernel: Kernel) -> str:
+    programs = resources.files(__package__) / "data" / "guest"
+    parts = [str(LAB_VERSION), scenario.digest, msgspec.json.encode(sorted(kernel.packages.items())).decode()]
+    parts += [
+        file.read_text(encoding="utf-8") for file in sorted(programs.iterdir(), key=lambda item: item.name)
+    ]
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
+
+
+def _make(
+    scenario: Scenario,
+    kernel: Kernel,
+    kept: Path,
+    formats: tuple[Format, ...],
+    cache: Path,
+    progress: Progress,
+) -> None:
+    for _ in range(1, _TRIES):
+        try:
+            truth = _once(scenario, kernel, kept, formats, cache, progress)
+        except NotApplicable:
+            raise
+        except UsageError as error:
+            progress(f"{scenario.name} failed, trying again: {error}")
+        else:
+            break
+    else:
+        truth = _once(scenario, kernel, kept, formats, cache, progress)
+    progress(f"compressing {scenario.name}")
+    for form in formats:
+        compress(kept / f"image.{form}")
+    (kept / "truth.json").write_bytes(msgspec.json.format(msgspec.json.encode(truth)) + b"\n")
+
+
+def _once(
+    scenario: Scenario,
+    kernel: Kernel,
+    kept: Path,
+    formats: tuple[Format, ...],
+    cache: Path,
+    progress: Progress,
+) -> Truth:
+    progress(f"booting {kernel.release} for {scenario.name}")
+    with boot(kernel, scenario.host, cache, progress) as machine:
         planted = plant(machine, scenario)
-        if scenario.host.vms:
-            machine.check_alive()
-        anchors = {name: symbols.named(name)[0].address for name in _ANCHORS if symbols.named(name)}
-        cmdline = machine.sh("cat /proc/cmdline").text.strip()
-        nested = machine.counts() if scenario.host.vms else {}
-        images = {}
+        truth = tell(machine, scenario, planted)
         with machine.frozen():
             for form in formats:
-                images[str(form)] = path = directory / f"{scenario.name}.{form}"
-                save(machine, path, form)
-        time = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-    truth = Truth(scenario.name, scenario.kind, scenario.title, scenario.violates, kernel.release, kernel.packages,
-                  cmdline, _qemu_version(), scenario.host.memory, planted, anchors, nested, time)
+                save(machine, kept / f"image.{form}", form)
+    return truth
+
+
+def _deliver(scenario: Scenario, kept: Path, directory: Path, formats: tuple[Format, ...]) -> Production:
+    images = {}
+    for form in formats:
+        images[form] = directory / f"{scenario.name}.{form}"
+        decompress(kept / f"image.{form}.zst", images[form])
+    told = (kept / "truth.json").read_bytes()
     truth_path = directory / f"{scenario.name}.truth.json"
-    truth_path.write_bytes(msgspec.json.format(msgspec.json.encode(truth)) + b"\n")
-    return Production(images, truth_path, truth)
-
-
-def _qemu_version() -> str:
-    result = subprocess.run(["qemu-system-x86_64", "--version"], capture_output=True, check=True)  # noqa: S607 - found on PATH
-    return result.stdout.decode().splitlines()[0]
-
-
-__all__ = ["NotApplicable", "Production", "Truth", "boot", "plant", "produce"]
+    truth_path.write_bytes(told)
+    return Production(images, truth_path, msgspec.json.decode(told, type=Truth))

@@ -22,7 +22,8 @@ class Host(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         cpu_flags: words for QEMU's -cpu.
         vms: nested guests that run.
         vcpus: processors of each.
-        modules: kernel modules to load besides kvm-amd.
+        modules: kernel modules to load besides kvm-amd, with their options ("kvm-amd npt=0").
+        trojan: "module:function" in which one instruction is altered before the module is loaded.
         setup: shell lines to run inside before planting.
     """
 
@@ -33,6 +34,7 @@ class Host(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     vms: int = 1
     vcpus: int = 1
     modules: tuple[str, ...] = ()
+    trojan: str = ""
     setup: tuple[str, ...] = ()
 
 

@@ -36,7 +36,12 @@ def static_call_key(machine: Machine, *, call: str) -> Planted:
 
 
 def call_site(
-    machine: Machine, *, function: list[str], callee: list[str], module: str | None = None, where: str = "kvm_amd"
+    machine: Machine,
+    *,
+    function: list[str],
+    callee: list[str],
+    module: str | None = None,
+    where: str = "kvm_amd",
 ) -> Planted:
     """Turns a direct call or jump from one function to another to a stub.
 
@@ -54,5 +59,7 @@ def call_site(
             stub = direct_pass_through(machine, target, where)
             name = f"{caller.name}+{at:#x} call of {targets[VirtAddr(target)]}"
             change = put(machine, name, site, branch(code[at], site, stub.address))
-            return Planted((change, stub.change), stub.address, {"original": target, "function": caller.address})
+            return Planted(
+                (change, stub.change), stub.address, {"original": target, "function": caller.address}
+            )
     raise NotApplicable(f"{caller.name} does not call {' or '.join(callee)}")

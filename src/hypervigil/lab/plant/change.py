@@ -65,7 +65,9 @@ def put_all(machine: Machine, writes: Sequence[Write]) -> tuple[Change, ...]:
     for write, old in zip(writes, before, strict=True):
         after = machine.peek(write.address, len(write.data))
         if after != write.data:
-            raise UsageError(f"{write.object} at {write.address:#x}: wrote {write.data.hex()}, host reads {after.hex()}")
+            raise UsageError(
+                f"{write.object} at {write.address:#x}: wrote {write.data.hex()}, host reads {after.hex()}"
+            )
         if after != old:
             changes.append(Change(write.object, write.address, old.hex(), after.hex()))
     return tuple(changes)

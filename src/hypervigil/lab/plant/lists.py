@@ -40,7 +40,9 @@ def vm(machine: Machine) -> Planted:
     entry = machine.memory.pointer(head)
     if entry == head:
         raise NotApplicable("no virtual machine runs")
-    return Planted(put_all(machine, unlink(machine, "kvm.vm_list", entry)), values={"entry": entry, "head": head})
+    return Planted(
+        put_all(machine, unlink(machine, "kvm.vm_list", entry)), values={"entry": entry, "head": head}
+    )
 
 
 def module(machine: Machine, *, name: str, everywhere: bool = False) -> Planted:
@@ -61,6 +63,19 @@ def module(machine: Machine, *, name: str, everywhere: bool = False) -> Planted:
     if name in machine.sh("cut -d' ' -f1 /proc/modules").text.split():
         raise UsageError(f"{name} is still in /proc/modules")
     return Planted(changes, values=values)
+
+
+def ftrace_ops(machine: Machine) -> Planted:
+    """Takes the first of `ftrace_ops_list` off it; the sites that call it stay as they are.
+
+    Source: include/linux/ftrace.h, `struct ftrace_ops` begins with its function and the next ops.
+    """
+    head = machine.symbols.find("ftrace_ops_list").address
+    first = machine.memory.pointer(head)
+    if first == machine.symbols.find("ftrace_list_end").address:
+        raise NotApplicable("no ftrace ops is registered")
+    following = machine.memory.pointer(VirtAddr(first + 8))
+    return Planted(put_all(machine, [pointer("ftrace_ops_list", head, following)]), values={"ops": first})
 
 
 def task(machine: Machine, *, pid_table: bool = False) -> Planted:

@@ -3,7 +3,6 @@
 Source: Intel SDM volume 3, 4.5 (bit 1 of a leaf is "writable", bit 63 "no execute").
 """
 
-
 from hypervigil.core.errors import UsageError
 from hypervigil.core.units import PAGE_SIZE, VirtAddr
 from hypervigil.lab.errors import NotApplicable
@@ -29,10 +28,14 @@ def writable_text(machine: Machine, *, function: list[str], module: str | None =
     if value & WRITABLE:
         raise NotApplicable(f"{symbol.name} lies on a writable page already")
     change = _set_entry(machine, f"page table entry of {symbol.name}", symbol.address, value | WRITABLE)
-    return Planted((change,), values={"page": symbol.address & ~(size - 1), "size": size, "function": symbol.address})
+    return Planted(
+        (change,), values={"page": symbol.address & ~(size - 1), "size": size, "function": symbol.address}
+    )
 
 
-def ownerless_code(machine: Machine, *, table: list[str] | None = None, function: list[str] | None = None) -> Planted:
+def ownerless_code(
+    machine: Machine, *, table: list[str] | None = None, function: list[str] | None = None
+) -> Planted:
     """Makes a page of a terminal's buffer executable and puts a stub there; a table's slot leads to it if one is named."""
     page = _terminal_page(machine)
     target = machine.symbols.find("kvm_vcpu_ioctl").address
@@ -51,7 +54,9 @@ def ownerless_code(machine: Machine, *, table: list[str] | None = None, function
 
 def _terminal_page(machine: Machine) -> VirtAddr:
     """The last page of a vmalloc'ed `struct n_tty_data` (drivers/tty/n_tty.c), whose end is not used."""
-    old = machine.sh("cat /proc/sys/kernel/kptr_restrict; echo 1 > /proc/sys/kernel/kptr_restrict").text.strip()
+    old = machine.sh(
+        "cat /proc/sys/kernel/kptr_restrict; echo 1 > /proc/sys/kernel/kptr_restrict"
+    ).text.strip()
     lines = machine.sh("grep n_tty_open /proc/vmallocinfo").text.splitlines()
     machine.sh(f"echo {old} > /proc/sys/kernel/kptr_restrict")
     for line in lines:
@@ -70,5 +75,3 @@ def const_bytes(machine: Machine, *, table: list[str], offset: int, flip: int) -
     old = machine.memory.read(address, 1)
     change = put(machine, f"{symbol.name}+{offset:#x}", address, bytes([old[0] ^ flip]))
     return Planted((change,), values={"table": symbol.address})
-
-

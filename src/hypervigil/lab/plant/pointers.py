@@ -13,7 +13,9 @@ _POINTER = 8
 _GATE = 16
 
 
-def table_slot(machine: Machine, *, table: list[str], function: list[str], member: str = "", where: str = "kvm_amd") -> Planted:
+def table_slot(
+    machine: Machine, *, table: list[str], function: list[str], member: str = "", where: str = "kvm_amd"
+) -> Planted:
     """Turns the slot of a table that holds a known function to a stub.
 
     The slot is found by its value: the function's address, between the table's symbol and the next one.
@@ -68,5 +70,7 @@ def idt_gate(machine: Machine, *, vector: int, handler: list[str], where: str = 
         raise NotApplicable(f"gate {vector} leads to {target:#x}, not to {handler[0]}")
     stub = direct_pass_through(machine, target, where)
     offset = struct.pack("<Q", stub.address)
-    change = put(machine, f"idt_table[{vector}]", gate, offset[0:2] + old[2:6] + offset[2:4] + offset[4:8] + old[12:])
+    change = put(
+        machine, f"idt_table[{vector}]", gate, offset[0:2] + old[2:6] + offset[2:4] + offset[4:8] + old[12:]
+    )
     return Planted((change, stub.change), stub.address, {"original": target})

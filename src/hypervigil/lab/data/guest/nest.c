@@ -20,14 +20,17 @@
 #include <sys/prctl.h>
 #include <unistd.h>
 
-enum { CODE = 0x1000, RAM = 0x40000, DOORBELL = 0x510, ALIVE = 0x10, GSI = 10, REST_EVERY = 64, REST_MICROSECONDS = 3000 };
+enum { CODE = 0x1000, RAM = 0x40000, FILLED = 0x20000, DOORBELL = 0x510, ALIVE = 0x10, GSI = 10, REST_EVERY = 64, REST_MICROSECONDS = 3000 };
 
 asm(".pushsection .rodata\n"
     ".code16\n"
     "guest_start:\n"
     "	mov $0xd000, %ax\n"
     "	mov %ax, %ds\n"
-    "1:	xor %eax, %eax\n"
+    "	mov $0x2000, %ax\n"
+    "	mov %ax, %es\n"
+    "1:	mov %es:0, %al\n"
+    "	xor %eax, %eax\n"
     "	cpuid\n"
     "	mov $0x10, %dx\n"
     "	in %dx, %al\n"
@@ -85,10 +88,13 @@ static void add_devices(struct machine *m)
 static void add_memory(struct machine *m)
 {
 	struct kvm_userspace_memory_region region = {.slot = 0, .guest_phys_addr = 0, .memory_size = RAM};
-	char *memory = mmap(NULL, RAM, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	char *memory = mmap(NULL, RAM, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
 	if (memory == MAP_FAILED)
 		die("memory");
+	madvise(memory, RAM, MADV_MERGEABLE);
+	for (int at = FILLED; at < RAM; at++)
+		memory[at] = at / 4096 + at % 251;
 	memcpy(memory + CODE, guest_start, guest_end - guest_start);
 	region.userspace_addr = (uintptr_t)memory;
 	if (ioctl(m->vm, KVM_SET_USER_MEMORY_REGION, &region))
@@ -97,14 +103,15 @@ static void add_memory(struct machine *m)
 
 static void report(struct machine *m)
 {
-	char path[128], text[256];
+	char path[128], old[128], text[256];
 	int length, fd;
 
 	snprintf(path, sizeof(path), "/run/nest/%s", m->name);
+	snprintf(old, sizeof(old), "/run/nest/.%s", m->name);
 	length = snprintf(text, sizeof(text), "io %lu mmio %lu bells %lu other %lu\n", m->io, m->mmio, m->bells, m->other);
-	fd = open(path, O_CREAT | O_WRONLY | O_TRUNC, 0644);
-	if (fd >= 0 && write(fd, text, length) == length)
-		close(fd);
+	fd = open(old, O_CREAT | O_WRONLY | O_TRUNC, 0644);
+	if (fd < 0 || write(fd, text, length) != length || close(fd) || rename(old, path))
+		die(old);
 }
 
 static void rest(struct machine *m)
