@@ -1,1 +1,1 @@
-
+"""Use-cases: the only place where layers are wired together."""

@@ -1,4 +1,4 @@
-"""`hypervigil lab`: boots real KVM hosts in emulation, plants harmless tampering, saves images and what is true of them."""
+"""`hypervigil lab`: boots real KVM hosts in emulation, plants harmless tampering, saves images and their truth."""
 
 import time
 from collections.abc import Callable
@@ -98,9 +98,7 @@ def list_scenarios(*, as_json: bool) -> None:
 @_kernel_options
 @click.argument("scenario", default="plain")
 @click.pass_context
-def up(
-    ctx: click.Context, scenario: str, kernels: tuple[str, ...], package: str, debs: tuple[Path, ...]
-) -> None:
+def up(ctx: click.Context, scenario: str, kernels: tuple[str, ...], package: str, debs: tuple[Path, ...]) -> None:
     """Boots the host that SCENARIO needs and keeps it until Ctrl-C; plants nothing (see tamper)."""
     cache = _cache(ctx)
     host = scenarios.named(scenario).host
@@ -125,9 +123,7 @@ def _running(ctx: click.Context, pid: int | None) -> Place:
     if not found:
         raise UsageError("no such machine runs; start one with: hypervigil lab up")
     if len(found) > 1:
-        raise UsageError(
-            f"several machines run, choose one with --pid: {', '.join(str(p.pid) for p in found)}"
-        )
+        raise UsageError(f"several machines run, choose one with --pid: {', '.join(str(p.pid) for p in found)}")
     return found[0]
 
 
@@ -195,16 +191,12 @@ def run(
 ) -> None:
     """Makes images of SCENARIOs ("all" for all) and their truth in OUTPUT/RELEASE."""
     cache = _cache(ctx)
-    chosen = (
-        list(scenarios.each_scenario()) if names == ("all",) else [scenarios.named(name) for name in names]
-    )
+    chosen = list(scenarios.each_scenario()) if names == ("all",) else [scenarios.named(name) for name in names]
     failures = 0
     for kernel in _each_kernel(kernels, package, debs, cache):
         for scenario in chosen:
             forms = tuple(Format(form) for form in formats)
-            failures += not _one(
-                scenario, kernel, (output / kernel.release).absolute(), forms, cache, fresh=fresh
-            )
+            failures += not _one(scenario, kernel, (output / kernel.release).absolute(), forms, cache, fresh=fresh)
     if failures:
         raise UsageError(f"{failures} scenarios could not be made")
 
@@ -227,7 +219,5 @@ def _one(
     except HypervigilError as error:
         click.echo(f"{kernel.release}\t{scenario.name}\tfailed\t{error}")
         return False
-    click.echo(
-        f"{kernel.release}\t{scenario.name}\t{time.monotonic() - start:.1f} s\t{production.truth_path}"
-    )
+    click.echo(f"{kernel.release}\t{scenario.name}\t{time.monotonic() - start:.1f} s\t{production.truth_path}")
     return True

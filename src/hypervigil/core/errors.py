@@ -8,6 +8,7 @@
     `-- EvidenceError        the evidence's: what we were given does not show what was asked
         |-- UnsupportedEvidence   another architecture, system or format, refused by name (exit status 2)
         |-- DecodeError           bytes that are not what their format says
+        |-- MissingDescription    a symbol, type or member that nothing in the evidence describes
         `-- MissingMemory         an address that the evidence does not hold
 
 An `EvidenceError` becomes `Unknown` in `hypervigil.extract` and nowhere else.
@@ -49,6 +50,10 @@ class DecodeError(EvidenceError):
         self.offset = offset
         where = "" if offset is None else f" at byte {offset:#x}"
         super().__init__(f"{what}{where}: {reason}")
+
+
+class MissingDescription(EvidenceError):
+    """A symbol, type or member that is needed and that no description in the evidence has."""
 
 
 class MissingMemory(EvidenceError):

@@ -1,1 +1,1 @@
-
+"""Typed statements about a system, a module per domain. Constructors refuse what no sound system can give."""

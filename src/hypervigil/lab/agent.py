@@ -67,9 +67,7 @@ class Agent:
             self._socket.sendall(text.encode() + b"\n")
             return self._answer(timeout)
         except TimeoutError as error:
-            raise UsageError(
-                f"the emulated host does not answer within {timeout:g} s: {text[:60]}"
-            ) from error
+            raise UsageError(f"the emulated host does not answer within {timeout:g} s: {text[:60]}") from error
         except OSError as error:
             raise UsageError(f"the emulated host has ended: {error}") from error
 

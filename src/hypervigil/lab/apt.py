@@ -1,4 +1,4 @@
-"""Kernel packages from the machine's own Debian mirror, for any suite, without touching the machine's own package lists.
+"""Kernel packages from the machine's own Debian mirror, for any suite, the machine's own package lists untouched.
 
 The mirror is the one that this machine's apt is configured with (`apt-get indextargets`), so it works behind a
 proxy, with a local mirror, and names no host here. Source: apt-get(8), apt.conf(5), sources.list(5).

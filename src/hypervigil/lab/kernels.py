@@ -108,9 +108,7 @@ def _unpack(debs: list[Path], target: Path, progress: Progress) -> Kernel:
     try:
         for deb in debs:
             progress(f"unpacking {deb.name}")
-            told = fields(
-                run(["dpkg-deb", "--field", str(deb), "Package", "Version"], f"{deb}: not a Debian package")
-            )
+            told = fields(run(["dpkg-deb", "--field", str(deb), "Package", "Version"], f"{deb}: not a Debian package"))
             packages[told["Package"]] = told["Version"]
             run(["dpkg-deb", "--extract", str(deb), str(partial / "root")], f"{deb}: cannot unpack")
         unpacked(partial / "root", packages)

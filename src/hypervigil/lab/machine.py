@@ -29,9 +29,7 @@ _PEEK = 1024
 _ENOUGH = 128
 _START_KERNEL_MAP = 0xFFFF_FFFF_8000_0000
 _PHYSICAL = (1 << 52) - 1
-_FAILED = re.compile(
-    rb"Kernel panic|Oops:|BUG: |general protection|Internal error|WARNING: CPU|WARNING: \S+:\d+ at "
-)
+_FAILED = re.compile(rb"Kernel panic|Oops:|BUG: |general protection|Internal error|WARNING: CPU|WARNING: \S+:\d+ at ")
 
 
 class Machine:
@@ -92,9 +90,7 @@ class Machine:
         """
         result = self.sh(command)
         if result.status:
-            raise UsageError(
-                f"inside the host: {command}: {result.text.strip()[-300:] or f'status {result.status}'}"
-            )
+            raise UsageError(f"inside the host: {command}: {result.text.strip()[-300:] or f'status {result.status}'}")
         return result.text
 
     def peek(self, address: VirtAddr, length: int) -> bytes:
@@ -219,9 +215,7 @@ def boot(
         yield machine
 
 
-def _up(
-    stack: contextlib.ExitStack, kernel: Kernel, initrd: Path, host: Host, cache: Path, timeout: float
-) -> Machine:
+def _up(stack: contextlib.ExitStack, kernel: Kernel, initrd: Path, host: Host, cache: Path, timeout: float) -> Machine:
     place = stack.enter_context(running(kernel, initrd, host, cache))
     machine = Machine(place)
     stack.callback(machine.close)

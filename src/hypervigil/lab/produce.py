@@ -1,6 +1,6 @@
 """Makes a scenario real: boots the host, plants, checks that it lives, saves memory and the truth about it."""
 
-import datetime
+import datetime as dt
 import hashlib
 import importlib
 from collections.abc import Callable
@@ -132,7 +132,7 @@ def tell(machine: Machine, scenario: Scenario, planted: Planted | None) -> Truth
         planted=planted,
         anchors=anchors,
         nested=machine.counts(),
-        time=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        time=dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
     )
 
 
@@ -180,9 +180,7 @@ def produce(
 def _key(scenario: Scenario, kernel: Kernel) -> str:
     programs = resources.files(__package__) / "data" / "guest"
     parts = [str(LAB_VERSION), scenario.digest, msgspec.json.encode(sorted(kernel.packages.items())).decode()]
-    parts += [
-        file.read_text(encoding="utf-8") for file in sorted(programs.iterdir(), key=lambda item: item.name)
-    ]
+    parts += [file.read_text(encoding="utf-8") for file in sorted(programs.iterdir(), key=lambda item: item.name)]
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
 
 

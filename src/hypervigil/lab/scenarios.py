@@ -59,7 +59,7 @@ class Scenario(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     sources: tuple[str, ...] = ()
     violates: tuple[str, ...] = ()
     host: Host = Host()
-    plant: dict[str, object] = {}  # noqa: RUF012 - msgspec copies an empty default
+    plant: dict[str, object] = {}
     name: str = ""
     digest: str = ""
 

@@ -1,1 +1,1 @@
-
+"""Renderers. Each reads a `Report` and nothing else."""

@@ -59,7 +59,5 @@ def call_site(
             stub = direct_pass_through(machine, target, where)
             name = f"{caller.name}+{at:#x} call of {targets[VirtAddr(target)]}"
             change = put(machine, name, site, branch(code[at], site, stub.address))
-            return Planted(
-                (change, stub.change), stub.address, {"original": target, "function": caller.address}
-            )
+            return Planted((change, stub.change), stub.address, {"original": target, "function": caller.address})
     raise NotApplicable(f"{caller.name} does not call {' or '.join(callee)}")

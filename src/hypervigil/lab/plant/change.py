@@ -37,7 +37,7 @@ class Planted(msgspec.Struct, frozen=True):
 
     changes: tuple[Change, ...]
     stub: VirtAddr | None = None
-    values: dict[str, int] = {}  # noqa: RUF012 - msgspec copies an empty default
+    values: dict[str, int] = {}
 
 
 class Write(msgspec.Struct, frozen=True):

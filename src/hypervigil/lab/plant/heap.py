@@ -113,9 +113,7 @@ def table_entry(machine: Machine, *, table: list[str], ops: list[str], function:
     return _turn_to_copy(machine, f"{holder.name} entry of {original.name}", slot, original, function)
 
 
-def _turn_to_copy(
-    machine: Machine, what: str, place: VirtAddr, table: Symbol, function: list[str]
-) -> Planted:
+def _turn_to_copy(machine: Machine, what: str, place: VirtAddr, table: Symbol, function: list[str]) -> Planted:
     slot, target = slot_of(machine, table, function)
     size = machine.symbols.end(table) - table.address
     stub = pass_through(machine, target.address)

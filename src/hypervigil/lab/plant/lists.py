@@ -5,8 +5,8 @@ import time
 
 from hypervigil.core.errors import UsageError
 from hypervigil.core.units import VirtAddr
-from hypervigil.lab.errors import NotApplicable
 from hypervigil.lab.btf import Btf
+from hypervigil.lab.errors import NotApplicable
 from hypervigil.lab.machine import Machine
 from hypervigil.lab.plant.change import Planted, Write, pointer, put_all
 from hypervigil.lab.plant.heap import each_heap_match, on_list
@@ -40,9 +40,7 @@ def vm(machine: Machine) -> Planted:
     entry = machine.memory.pointer(head)
     if entry == head:
         raise NotApplicable("no virtual machine runs")
-    return Planted(
-        put_all(machine, unlink(machine, "kvm.vm_list", entry)), values={"entry": entry, "head": head}
-    )
+    return Planted(put_all(machine, unlink(machine, "kvm.vm_list", entry)), values={"entry": entry, "head": head})
 
 
 def module(machine: Machine, *, name: str, everywhere: bool = False) -> Planted:

@@ -77,9 +77,7 @@ def _map(machine: Machine, vmcb: Vmcb, what: str, frame: int) -> Planted:
     if old & 1:
         raise NotApplicable("the guest uses the page that was to be mapped")
     value = template & ~_FRAME & ~_WRITABLE & ~_SOFTWARE | frame
-    change = put_pointer(
-        machine, f"nested page table entry of {_SPARE:#x}: {what}", direct(machine, where), value
-    )
+    change = put_pointer(machine, f"nested page table entry of {_SPARE:#x}: {what}", direct(machine, where), value)
     return Planted(
         (change,), values={"vmcb": vmcb.address, "root": vmcb.root, "frame": frame, "guest_physical": _SPARE}
     )

@@ -78,7 +78,5 @@ class PackagedModule:
                 index = symbol["st_shndx"]
                 if isinstance(index, int) and self._elf.get_section(index).name == ".text":
                     start, size = symbol["st_value"], symbol["st_size"]
-                    return VirtAddr(self.base(".text") + start), self.section(".text").data()[
-                        start : start + size
-                    ]
+                    return VirtAddr(self.base(".text") + start), self.section(".text").data()[start : start + size]
         raise NotApplicable(f"{self._name} has no function {name}")

@@ -28,15 +28,11 @@ def writable_text(machine: Machine, *, function: list[str], module: str | None =
     if value & WRITABLE:
         raise NotApplicable(f"{symbol.name} lies on a writable page already")
     change = _set_entry(machine, f"page table entry of {symbol.name}", symbol.address, value | WRITABLE)
-    return Planted(
-        (change,), values={"page": symbol.address & ~(size - 1), "size": size, "function": symbol.address}
-    )
+    return Planted((change,), values={"page": symbol.address & ~(size - 1), "size": size, "function": symbol.address})
 
 
-def ownerless_code(
-    machine: Machine, *, table: list[str] | None = None, function: list[str] | None = None
-) -> Planted:
-    """Makes a page of a terminal's buffer executable and puts a stub there; a table's slot leads to it if one is named."""
+def ownerless_code(machine: Machine, *, table: list[str] | None = None, function: list[str] | None = None) -> Planted:
+    """Makes a page of a terminal's buffer executable and puts a stub there, to which a table's slot may lead."""
     page = _terminal_page(machine)
     target = machine.symbols.find("kvm_vcpu_ioctl").address
     slot = None
@@ -54,9 +50,7 @@ def ownerless_code(
 
 def _terminal_page(machine: Machine) -> VirtAddr:
     """The last page of a vmalloc'ed `struct n_tty_data` (drivers/tty/n_tty.c), whose end is not used."""
-    old = machine.sh(
-        "cat /proc/sys/kernel/kptr_restrict; echo 1 > /proc/sys/kernel/kptr_restrict"
-    ).text.strip()
+    old = machine.sh("cat /proc/sys/kernel/kptr_restrict; echo 1 > /proc/sys/kernel/kptr_restrict").text.strip()
     lines = machine.sh("grep n_tty_open /proc/vmallocinfo").text.splitlines()
     machine.sh(f"echo {old} > /proc/sys/kernel/kptr_restrict")
     for line in lines:

@@ -70,7 +70,5 @@ def idt_gate(machine: Machine, *, vector: int, handler: list[str], where: str = 
         raise NotApplicable(f"gate {vector} leads to {target:#x}, not to {handler[0]}")
     stub = direct_pass_through(machine, target, where)
     offset = struct.pack("<Q", stub.address)
-    change = put(
-        machine, f"idt_table[{vector}]", gate, offset[0:2] + old[2:6] + offset[2:4] + offset[4:8] + old[12:]
-    )
+    change = put(machine, f"idt_table[{vector}]", gate, offset[0:2] + old[2:6] + offset[2:4] + offset[4:8] + old[12:])
     return Planted((change, stub.change), stub.address, {"original": target})

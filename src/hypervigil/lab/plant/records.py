@@ -43,9 +43,7 @@ def _offset_entry(machine: Machine, target: Symbol) -> tuple[VirtAddr, int]:
     """
     kernel = [symbol for symbol in machine.symbols.listed if not symbol.module]
     at = kernel.index(target)
-    steps = np.diff(np.array([symbol.address for symbol in kernel[at : at + _RUN]], dtype=np.uint64)).astype(
-        np.int64
-    )
+    steps = np.diff(np.array([symbol.address for symbol in kernel[at : at + _RUN]], dtype=np.uint64)).astype(np.int64)
     start = machine.symbols.find("__start_rodata").address
     length = machine.symbols.find("__end_rodata").address - start
     table = np.frombuffer(machine.memory.read(start, length & ~3), dtype="<i4").astype(np.int64)
@@ -70,9 +68,7 @@ def vmcoreinfo(machine: Machine, *, key: str, digits: str) -> Planted:
     writes = []
     for name in ("vmcoreinfo_data", "vmcoreinfo_note"):
         start = machine.memory.pointer(machine.symbols.find(name).address)
-        found = re.search(
-            rb"\n" + re.escape(key.encode()) + rb"=([0-9a-f]+)\n", machine.memory.read(start, _NOTE_TEXT)
-        )
+        found = re.search(rb"\n" + re.escape(key.encode()) + rb"=([0-9a-f]+)\n", machine.memory.read(start, _NOTE_TEXT))
         if not found:
             raise NotApplicable(f"VMCOREINFO has no {key}")
         value = digits.encode()[-len(found[1]) :].rjust(len(found[1]), b"0")

@@ -80,7 +80,5 @@ def _jump_over(
         carried, used = moved, len(moved)
         target = site + used
     stub = direct_pass_through(machine, target, module, carried)
-    change = put(
-        machine, f"{what} at {site:#x}", site, branch(_JUMP, site, stub.address).ljust(used, b"\x90")
-    )
+    change = put(machine, f"{what} at {site:#x}", site, branch(_JUMP, site, stub.address).ljust(used, b"\x90"))
     return Planted((change, stub.change), stub.address, {"original": target, "site": site})

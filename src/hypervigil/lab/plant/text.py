@@ -37,9 +37,7 @@ def ftrace_site(machine: Machine, *, function: list[str], where: str = "kvm_amd"
     return Planted((change, stub.change), stub.address, {"function": symbol.address})
 
 
-def detour(
-    machine: Machine, *, function: list[str], module: str | None = None, where: str = "kvm_amd"
-) -> Planted:
+def detour(machine: Machine, *, function: list[str], module: str | None = None, where: str = "kvm_amd") -> Planted:
     """Overwrites a function's first real instructions with a jump to a stub that carries them out and jumps back."""
     for name in function:
         if not machine.symbols.named(name, module):

@@ -1,0 +1,183 @@
+"""Parsing as an unprivileged process without network, and with bounded memory.
+
+Memory images come from attackers and responders run as root. So once a source is open, a child process
+
+1. gives up its groups and becomes ``nobody``, if it was root;
+2. takes `prctl(PR_SET_NO_NEW_PRIVS)`: no program it started could gain rights;
+3. leaves the network, where the system lets it (`unshare(CLONE_NEWNET)`);
+4. bounds its address space, forbids itself core dumps and writing files;
+5. filters its system calls: opening files, sockets, starting programs, tracing others are refused from here on
+   (seccomp, on x86-64 and aarch64).
+
+Everything it still needs is loaded before. What it has to say goes through a pipe as frames: a byte for the kind, four
+for the length, the body.
+
+Sources: prctl(2), seccomp(2), unshare(2), setrlimit(2); Linux include/uapi/linux/seccomp.h, filter.h, audit.h.
+"""
+
+import ctypes
+import os
+import platform
+import resource
+import signal
+import struct
+import sys
+import traceback
+from collections.abc import Callable
+from typing import NoReturn
+
+from hypervigil.core.errors import EvidenceError, HypervigilError, UsageError
+
+Send = Callable[[bytes, bytes], None]
+"""Sends one frame: its kind, one byte, and its body."""
+
+RESULT, PROGRESS, FAULT, USER_FAULT, EVIDENCE_FAULT = b"R", b"P", b"F", b"U", b"E"
+MEMORY_LIMIT = 3 << 29
+"""Bytes by which the child may grow: 1.5 GiB."""
+
+_NOBODY = 65534
+_HEADER = struct.Struct("<cI")
+_MAX_FRAME = 1 << 30
+_NO_NEW_PRIVS, _SET_SECCOMP, _FILTER = 38, 22, 2
+_CLONE_NEWNET = 0x4000_0000
+_ALLOW, _ERRNO, _KILL = 0x7FFF_0000, 0x0005_0000, 0x8000_0000
+_EPERM = 1
+_LOAD, _EQUAL, _RETURN = 0x20, 0x15, 0x06
+_ARCHITECTURES: dict[str, tuple[int, tuple[int, ...], tuple[int, ...]]] = {
+    # machine: (audit number, refused calls in the order of the first line)
+    # open openat openat2 creat socket connect bind accept execve execveat ptrace process_vm_readv process_vm_writev
+    # kill tkill tgkill unlink unlinkat rename renameat renameat2 mount bpf perf_event_open io_uring_setup fork vfork
+    "x86_64": (
+        0xC000003E,
+        (2, 257, 437, 85, 41, 42, 49, 43, 59, 322, 101, 310, 311),
+        (62, 200, 234, 87, 263, 82, 264, 316, 165, 321, 298, 425, 57, 58),
+    ),
+    "aarch64": (
+        0xC00000B7,
+        (56, 437, 198, 203, 200, 202, 221, 281, 117, 270, 271),
+        (129, 130, 131, 35, 38, 276, 40, 280, 241, 425),
+    ),
+}
+
+
+def run_confined(work: Callable[[Send], bytes], on_progress: Callable[[bytes], None]) -> bytes:
+    """Run `work` in a confined child and return its result.
+
+    Args:
+        work: gets a function to send progress with, and returns its result; everything it needs is open and loaded.
+        on_progress: called with the body of each progress frame.
+
+    Raises:
+        UsageError, EvidenceError: what `work` raised.
+        HypervigilError: the child ended without a result, such as for want of memory.
+    """
+    sys.stdout.flush()
+    sys.stderr.flush()
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.close(reader)
+        _child(work, writer)
+    os.close(writer)
+    try:
+        with os.fdopen(reader, "rb") as stream:
+            return _listen(stream.read, on_progress)
+    except BaseException:
+        os.kill(child, signal.SIGKILL)
+        raise
+    finally:
+        _, status = os.waitpid(child, 0)
+        _explain(status)
+
+
+def _listen(read: Callable[[int], bytes], on_progress: Callable[[bytes], None]) -> bytes:
+    while True:
+        header = read(_HEADER.size)
+        if len(header) < _HEADER.size:
+            raise HypervigilError("the process that read the evidence ended without a result")
+        kind, size = _HEADER.unpack(header)
+        body = read(min(size, _MAX_FRAME))
+        if kind == RESULT:
+            return body
+        if kind == PROGRESS:
+            on_progress(body)
+        elif kind == USER_FAULT:
+            raise UsageError(body.decode())
+        elif kind == EVIDENCE_FAULT:
+            raise EvidenceError(body.decode())
+        else:
+            raise HypervigilError(body.decode())
+
+
+def _explain(status: int) -> None:
+    if os.WIFSIGNALED(status) and os.WTERMSIG(status) != signal.SIGKILL:
+        name = signal.Signals(os.WTERMSIG(status)).name
+        raise HypervigilError(f"the process that read the evidence was ended by {name}; was the image cut short?")
+
+
+def _child(work: Callable[[Send], bytes], writer: int) -> NoReturn:
+    def send(kind: bytes, body: bytes) -> None:
+        with memoryview(_HEADER.pack(kind, len(body)) + body) as data:
+            sent = 0
+            while sent < len(data):
+                sent += os.write(writer, data[sent:])
+
+    status = 1
+    try:
+        confine()
+        send(RESULT, work(send))
+        status = 0
+    except UsageError as fault:
+        send(USER_FAULT, str(fault).encode())
+    except EvidenceError as fault:
+        send(EVIDENCE_FAULT, str(fault).encode())
+    except MemoryError:
+        send(FAULT, f"the evidence needs more memory than {MEMORY_LIMIT >> 20} MiB".encode())
+    except BaseException as fault:  # noqa: BLE001 - the last place where it can be told
+        detail = traceback.format_exc() if os.environ.get("HYPERVIGIL_DEBUG") else f"{type(fault).__name__}: {fault}"
+        send(FAULT, f"internal error: {detail}".encode())
+    finally:
+        os._exit(status)
+
+
+def confine() -> None:
+    """Give up what parsing does not need; what the system does not let us give up is kept back by the rest."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    _limit()
+    libc.unshare(_CLONE_NEWNET)
+    if os.geteuid() == 0:
+        os.setgroups([])
+        os.setresgid(_NOBODY, _NOBODY, _NOBODY)
+        os.setresuid(_NOBODY, _NOBODY, _NOBODY)
+    libc.prctl(_NO_NEW_PRIVS, 1, 0, 0, 0)
+    _filter_calls(libc)
+
+
+def _limit() -> None:
+    with open("/proc/self/statm", encoding="ascii") as file:  # noqa: PTH123 - before anything is loaded lazily
+        pages = int(file.read().split()[0])
+    limit = pages * resource.getpagesize() + MEMORY_LIMIT
+    for kind, value in (
+        (resource.RLIMIT_AS, limit),
+        (resource.RLIMIT_CORE, 0),
+        (resource.RLIMIT_FSIZE, 0),
+    ):
+        _, hard = resource.getrlimit(kind)
+        allowed = value if hard == resource.RLIM_INFINITY else min(value, hard)
+        resource.setrlimit(kind, (allowed, allowed))
+
+
+def _filter_calls(libc: ctypes.CDLL) -> None:
+    known = _ARCHITECTURES.get(platform.machine())
+    if known is None:
+        return
+    architecture, first, second = known
+    refused = (*first, *second)
+    program = [(_LOAD, 0, 0, 4), (_EQUAL, 1, 0, architecture), (_RETURN, 0, 0, _KILL), (_LOAD, 0, 0, 0)]
+    for left, call in zip(range(len(refused), 0, -1), refused, strict=True):
+        program.append((_EQUAL, left, 0, call))
+    program += [(_RETURN, 0, 0, _ALLOW), (_RETURN, 0, 0, _ERRNO | _EPERM)]
+    code = b"".join(struct.pack("<HBBI", *instruction) for instruction in program)
+    buffer = ctypes.create_string_buffer(code, len(code))
+    header = struct.pack("<HxxxxxxQ", len(program), ctypes.addressof(buffer))
+    libc.prctl(_SET_SECCOMP, _FILTER, ctypes.create_string_buffer(header, len(header)), 0, 0)

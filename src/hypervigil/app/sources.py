@@ -1,0 +1,144 @@
+"""Targets as sources of physical memory, opened before parsing is confined.
+
+One grammar for every use-case: a path to a memory image, ``qemu:PID``, or ``qemu:/path/to/qmp.sock``.
+"""
+
+import hashlib
+import io
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+from hypervigil.core.digest import CHUNK, combine, digest_of
+from hypervigil.core.errors import UsageError
+from hypervigil.core.evidence import Evidence
+from hypervigil.memory.open import open_image
+from hypervigil.memory.qemu import attach_qemu
+from hypervigil.memory.reader import Reader
+from hypervigil.memory.recording import RecordingReader, ReplayReader
+
+LIVE = "qemu:"
+_NOT_YET = ("local", "libvirt:", "ssh://", "vsphere://", "proxmox://")
+_RECORDING_NAME = "recording of a live QEMU machine"
+_THREADS = 2
+
+
+class Source(NamedTuple):
+    """Opened memory.
+
+    Attributes:
+        memory: its reader.
+        name: the target as named, without its folder.
+        describe: gives its evidence, with the digests of the chunks that are asked for; may wait for hashing.
+        begin: starts what may run beside the judging; called once, in the process that judges.
+        recording: gives the recording of what was read, for live sources; None for images.
+    """
+
+    memory: Reader
+    name: str
+    describe: Callable[[tuple[int, ...]], Evidence]
+    begin: Callable[[], None] = lambda: None
+    recording: Callable[[], bytes] | None = None
+
+
+@contextmanager
+def open_source(target: str) -> Iterator[Source]:
+    """Open a target.
+
+    Raises:
+        UsageError: no such file or process, no permission, or a kind of target that is not read.
+        UnsupportedEvidence: an image of a format or machine that is not read.
+    """
+    if target.startswith(LIVE):
+        with _live(target) as source:
+            yield source
+    elif target.startswith(_NOT_YET):
+        raise UsageError(f"{target}: this kind of target is not read; give a memory image, qemu:PID or qemu:SOCKET")
+    else:
+        yield _image(target)
+
+
+def replay(data: memoryview, name: str) -> Source:
+    """A recording as a source."""
+    memory = ReplayReader(data)
+    digest = digest_of(data)
+    return Source(memory, name, lambda chunks: _recorded(data, digest, chunks))
+
+
+@contextmanager
+def _live(target: str) -> Iterator[Source]:
+    live = attach_qemu(target.removeprefix(LIVE))
+    try:
+        recorder = RecordingReader(live)
+
+        def recording() -> bytes:
+            file = io.BytesIO()
+            recorder.write(file, (*recorder.gaps, *live.disturbances()))
+            return file.getvalue()
+
+        written: list[bytes] = []
+
+        def once() -> bytes:
+            if not written:
+                written.append(recording())
+            return written[0]
+
+        def describe(chunks: tuple[int, ...]) -> Evidence:
+            data = memoryview(once())
+            return _recorded(data, digest_of(data), chunks)
+
+        yield Source(recorder, f"{LIVE}{Path(target.removeprefix(LIVE)).name}", describe, recording=once)
+    finally:
+        live.close()
+
+
+def _recorded(data: memoryview, digest: str, chunks: tuple[int, ...]) -> Evidence:
+    cited = tuple((i, hashlib.sha256(data[i * CHUNK : (i + 1) * CHUNK]).hexdigest()) for i in chunks)
+    return Evidence(
+        id="memory", kind="memory/recording", name=_RECORDING_NAME, size=len(data), digest=digest, chunks=cited
+    )
+
+
+def _image(target: str) -> Source:
+    memory = open_image(target)
+    descriptor = os.open(target, os.O_RDONLY | os.O_CLOEXEC)
+    hashing = _Hashing(descriptor, os.lseek(descriptor, 0, os.SEEK_END))
+    name = Path(target).name
+
+    def describe(chunks: tuple[int, ...]) -> Evidence:
+        digests = hashing.wait()
+        return Evidence(
+            id="memory",
+            kind=f"memory/{memory.format}",
+            name=name,
+            size=hashing.size,
+            digest=combine(digests),
+            chunks=tuple((i, digests[i].hex()) for i in chunks if i < len(digests)),
+            notes=tuple(str(gap) for gap in memory.gaps),
+        )
+
+    return Source(memory, name, describe, hashing.start)
+
+
+class _Hashing:
+    """The chunks' digests of a file, computed beside the judging by two threads."""
+
+    def __init__(self, descriptor: int, size: int) -> None:
+        self._descriptor = descriptor
+        self.size = size
+        self._running: list[Future[bytes]] = []
+
+    def start(self) -> None:
+        """Begin; the process that begins must be the one that waits."""
+        pool = ThreadPoolExecutor(_THREADS)
+        self._running = [pool.submit(self._chunk, at) for at in range(0, self.size, CHUNK)]
+
+    def wait(self) -> list[bytes]:
+        """The digests in order."""
+        return [future.result() for future in self._running]
+
+    def _chunk(self, at: int) -> bytes:
+        return hashlib.sha256(os.pread(self._descriptor, CHUNK, at)).digest()

@@ -1,0 +1,1 @@
+"""Checks over KVM: its dispatch, and what hangs on each of its machines."""

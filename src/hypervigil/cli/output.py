@@ -1,0 +1,85 @@
+"""Where a report goes: the terminal, a file, in one format or several."""
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple, TypeVar
+
+import click
+
+from hypervigil.core.errors import UsageError
+from hypervigil.core.report import Report
+from hypervigil.report import html, sarif, terminal
+from hypervigil.report import json as json_report
+
+F = TypeVar("F", bound=Callable[..., object])
+
+
+class Output(NamedTuple):
+    """What the user asked to be written."""
+
+    json: bool
+    sarif: bool
+    html: str
+    file: str
+    quiet: bool
+
+
+def output_options(command: F) -> F:
+    """Add the options that every command with a report has."""
+    for option in (
+        click.option("-q", "--quiet", is_flag=True, help="One line, and no progress."),
+        click.option("-o", "--output", "file", type=click.Path(dir_okay=False), default="", help="Write to this file."),
+        click.option("--html", "html_file", type=click.Path(dir_okay=False), default="", help="Write a page to mail."),
+        click.option("--sarif", "as_sarif", is_flag=True, help="SARIF 2.1.0 instead of text."),
+        click.option("--json", "as_json", is_flag=True, help="JSON instead of text."),
+    ):
+        command = option(command)
+    return command
+
+
+def output_of(*, as_json: bool, as_sarif: bool, html_file: str, file: str, quiet: bool) -> Output:
+    """Check that the options go together.
+
+    Raises:
+        UsageError: they do not.
+    """
+    if as_json and as_sarif:
+        raise UsageError("--json and --sarif: choose one")
+    return Output(as_json, as_sarif, html_file, file, quiet)
+
+
+def show(report: Report, output: Output) -> int:
+    """Write the report, and return its exit status.
+
+    Raises:
+        UsageError: a file cannot be written.
+    """
+    if output.html:
+        _write(output.html, html.render(report))
+    text = _rendered(report, output)
+    if output.file:
+        _write(output.file, text)
+    else:
+        sys.stdout.write(text)
+    return report.exit_status
+
+
+def _rendered(report: Report, output: Output) -> str:
+    if output.json:
+        return json_report.render(report)
+    if output.sarif:
+        return sarif.render(report)
+    if output.quiet:
+        return terminal.quiet(report)
+    if output.file:
+        return terminal.render(report)
+    return terminal.render(report, terminal.look_of(sys.stdout, os.environ))
+
+
+def _write(path: str, text: str) -> None:
+    try:
+        Path(path).write_text(text, encoding="utf-8")
+    except OSError as fault:
+        raise UsageError(f"{path}: {(fault.strerror or str(fault)).lower()}") from fault

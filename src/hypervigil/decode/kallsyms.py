@@ -1,0 +1,195 @@
+"""The kernel's own symbol table, decoded from memory without a hint, for every layout of Linux 5.10 to 7.2.
+
+The tables lie in the kernel's read-only data, each one aligned to 8 bytes (4 since 7.0), in one of these
+orders::
+
+    before 6.4   offsets|addresses, relative_base, num_syms, names, markers, (seqs_of_names),
+                 token_table, token_index
+    6.4 to 6.19  num_syms, names, markers, token_table, token_index,
+                 offsets|addresses, relative_base, seqs_of_names
+    from 7.0     num_syms, names, markers, token_table, token_index, offsets, seqs_of_names
+
+No version is tested: `decode_kallsyms` starts at the token tables and accepts what is consistent with
+itself. The markers must agree with a walk over every name, num_syms with the markers, the addresses must
+be in order, and the relative base must be an address of the kernel half. What is odd but does not prevent
+decoding (an address out of order, a sequence that is no permutation) is kept in
+`KallsymsTable.contradictions`: the tables are writable by whoever controls the kernel, and no build of a
+kernel produces such a thing.
+
+Sources: Linux scripts/kallsyms.c and kernel/kallsyms.c; 2213e9a66bb8 "kallsyms: add support for relative
+offsets in kallsyms address table" (4.6, with the per-CPU rule: an offset of 0 or more is an absolute
+value, a negative one n means relative_base - 1 - n); 60443c88f3a8 "kallsyms: Improve the performance of
+kallsyms_lookup_name()" (6.2 and its stable predecessors, seqs_of_names); "scripts/kallsyms: change the
+output order" (6.4); "kallsyms: Get rid of kallsyms relative base" (7.0, each offset is relative to its
+own place).
+"""
+
+from collections import Counter
+from typing import TYPE_CHECKING
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from hypervigil.core.errors import DecodeError
+from hypervigil.core.units import VirtAddr
+from hypervigil.decode.kallsyms_layout import Body, Values, find_body, find_values, sequence_faults
+from hypervigil.decode.kallsyms_tokens import (
+    Buffer,
+    TokenTables,
+    as_bytes,
+    expand,
+    find_token_tables,
+    token_tables_at,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = [
+    "KallsymsSearch",
+    "KallsymsTable",
+    "TokenTables",
+    "decode_kallsyms",
+    "find_token_tables",
+    "search_kallsyms",
+    "token_tables_at",
+]
+
+_ADDRESS_SPACE = 1 << 64
+
+
+class KallsymsTable(msgspec.Struct, frozen=True, eq=False):
+    """A whole symbol table, in the order in which the kernel stores it (by address, but for tampering).
+
+    Attributes:
+        addresses: uint64, one a symbol. Absolute per-CPU symbols have small values. When `anchored` is
+            false these are distances from the start of the buffer, modulo 2**64: see `rebased`.
+        names: one a symbol, latin-1, without the type letter; the same name may occur more than once.
+        types: one letter a symbol, as nm(1) has them.
+        layout: how the table was recognised, for the analyst.
+        relative_base: `kallsyms_relative_base` as found, relocated by KASLR; None where the layout has none.
+        anchored: whether `addresses` are virtual addresses.
+        ranges: half-open buffer range of each table, by the kernel's name for it.
+        contradictions: what in the tables does not fit the rest, as sentences; empty for what a build made.
+    """
+
+    addresses: npt.NDArray[np.uint64]
+    names: tuple[str, ...]
+    types: str
+    layout: str
+    relative_base: VirtAddr | None
+    anchored: bool
+    ranges: "Mapping[str, tuple[int, int]]"
+    contradictions: tuple[str, ...]
+
+    def by_name(self) -> dict[str, tuple[int, ...]]:
+        """Positions in the table of every name, ascending; built anew by each call, so keep it."""
+        found: dict[str, tuple[int, ...]] = dict(zip(self.names, zip(range(len(self.names))), strict=True))
+        if len(found) < len(self.names):
+            several: dict[str, list[int]] = {name: [] for name, count in Counter(self.names).items() if count > 1}
+            for position, name in enumerate(self.names):
+                if name in several:
+                    several[name].append(position)
+            found.update((name, tuple(positions)) for name, positions in several.items())
+        return found
+
+    def rebased(self, base: VirtAddr) -> "KallsymsTable":
+        """The same table with virtual addresses, given the virtual address of the start of the buffer.
+
+        Raises:
+            ValueError: the table has virtual addresses already.
+        """
+        if self.anchored:
+            raise ValueError("the table is anchored already")
+        addresses = self.addresses + np.uint64(base % _ADDRESS_SPACE)
+        return msgspec.structs.replace(self, addresses=addresses, anchored=True)
+
+
+class KallsymsSearch(msgspec.Struct, frozen=True, eq=False):
+    """Every table of a buffer, and every place that looked like one and was not.
+
+    Attributes:
+        tables: in order of address.
+        rejected: token tables with the reason in `rejected`.
+    """
+
+    tables: tuple[KallsymsTable, ...]
+    rejected: tuple[TokenTables, ...]
+
+
+def search_kallsyms(buffer: Buffer, base: VirtAddr | None = None) -> KallsymsSearch:
+    """Find and decode all symbol tables of a buffer; stale copies are tables like any other.
+
+    Args:
+        buffer: contiguous bytes that begin at an address divisible by 8, such as a physical run.
+        base: virtual address of the first byte, where it is known.
+    """
+    tables: list[KallsymsTable] = []
+    rejected: list[TokenTables] = []
+    for candidate in find_token_tables(buffer):
+        try:
+            tables.append(decode_kallsyms(buffer, candidate, base))
+        except DecodeError as fault:
+            reason = candidate.rejected or str(fault)
+            rejected.append(msgspec.structs.replace(candidate, rejected=reason))
+    return KallsymsSearch(tuple(tables), tuple(rejected))
+
+
+def decode_kallsyms(buffer: Buffer, candidate: TokenTables, base: VirtAddr | None = None) -> KallsymsTable:
+    """Decode the symbol table that a pair of token tables belongs to.
+
+    Args:
+        buffer: contiguous bytes that begin at an address divisible by 8 and hold all the tables.
+        candidate: from `find_token_tables` or `token_tables_at` over the same buffer.
+        base: virtual address of the first byte, used by the layout of 7.0 and newer only.
+
+    Raises:
+        DecodeError: the candidate was rejected, or what lies around it is no symbol table.
+    """
+    if candidate.rejected:
+        raise DecodeError("kallsyms", candidate.rejected, candidate.anchor)
+    data = as_bytes(buffer)
+    body = find_body(data, candidate.table[0])
+    values = find_values(data, body, candidate.index[1])
+    types, names = expand(data, body.stream, candidate)
+    addresses = values.addresses
+    if values.place_relative and base is not None:
+        addresses = addresses + np.uint64(base % _ADDRESS_SPACE)
+    return KallsymsTable(
+        addresses=addresses,
+        names=names,
+        types=types,
+        layout=values.how,
+        relative_base=None if values.base is None else VirtAddr(values.base),
+        anchored=base is not None or not values.place_relative,
+        ranges=_ranges(candidate, body, values),
+        contradictions=_contradictions(data, body, values, types),
+    )
+
+
+def _ranges(candidate: TokenTables, body: Body, values: Values) -> dict[str, tuple[int, int]]:
+    sequence = body.sequence or values.sequence
+    ranges = {
+        "kallsyms_num_syms": body.num_syms,
+        "kallsyms_names": body.names,
+        "kallsyms_markers": body.markers,
+        "kallsyms_token_table": candidate.table,
+        "kallsyms_token_index": candidate.index,
+        values.name: values.range,
+    }
+    if values.base_range is not None:
+        ranges["kallsyms_relative_base"] = values.base_range
+    if sequence is not None:
+        ranges["kallsyms_seqs_of_names"] = sequence
+    return ranges
+
+
+def _contradictions(data: npt.NDArray[np.uint8], body: Body, values: Values, types: str) -> tuple[str, ...]:
+    found = [f"symbol {position} is out of order" for position in values.unsorted]
+    sequence = body.sequence or values.sequence
+    if sequence is not None and (faults := sequence_faults(data, sequence, body.count)):
+        found.append(f"kallsyms_seqs_of_names leaves {faults} symbols out")
+    if strange := sorted(set(types) - set("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ-?")):
+        found.append(f"symbol types that nm does not have: {strange}")
+    return tuple(found)

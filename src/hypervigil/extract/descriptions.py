@@ -1,0 +1,58 @@
+"""What the kernel says of itself, source by source."""
+
+from hypervigil.core.errors import MissingMemory
+from hypervigil.core.evidence import Span
+from hypervigil.core.facts import Gap
+from hypervigil.core.units import PAGE_SIZE
+from hypervigil.extract.loading import Subject, extracts
+from hypervigil.facts.kernel import Claim, SelfDescription, Statement, SymbolTable
+from hypervigil.linux.exports import compare_exports
+from hypervigil.linux.identity import each_said
+from hypervigil.linux.system import System
+
+
+@extracts(SelfDescription, last=True)
+def self_description(subject: Subject) -> SelfDescription:
+    """Gather every claim, and group them by what they are about."""
+    system = subject.system
+    claims: dict[str, list[Claim]] = {}
+    gaps: list[Gap] = []
+    for said in each_said(system):
+        if isinstance(said, Gap):
+            gaps.append(said)
+        else:
+            span = said.span or _somewhere(system)
+            claims.setdefault(said.subject, []).append(Claim(source=said.source, value=said.value, span=span))
+    statements = tuple(Statement(subject=what, claims=tuple(claims[what])) for what in sorted(claims))
+    return SelfDescription(statements=statements, gaps=tuple(sorted(set(gaps))))
+
+
+def _somewhere(system: System) -> tuple[Span, ...]:
+    """A claim that follows from the page tables as a whole cites the top one."""
+    return system.kernel.memory.spans(system.kernel.location.root, PAGE_SIZE)
+
+
+@extracts(SymbolTable)
+def symbol_table(subject: Subject) -> SymbolTable:
+    """The symbol table's own order, and the export tables against it."""
+    system = subject.system
+    symbols = system.kernel.symbols
+    faults: list[Claim] = []
+    table = system.kernel.table
+    if table is not None:
+        where = _table_span(system)
+        faults += [Claim(source="kallsyms", value=text, span=where) for text in table.contradictions]
+    exports = compare_exports(system.kernel)
+    faults += [
+        Claim(source=f"export {e.name}", value=e.message, span=system.spans(e.entry, e.size)) for e in exports.items
+    ]
+    return SymbolTable(count=len(symbols), exports=exports.compared, faults=tuple(faults), gaps=exports.gaps)
+
+
+def _table_span(system: System) -> tuple[Span, ...]:
+    info = system.kernel.location.vmcoreinfo
+    at = None if info is None else info[0].symbols.get("kallsyms_names")
+    try:
+        return system.spans(at, 64) if at is not None else _somewhere(system)
+    except MissingMemory:
+        return _somewhere(system)

@@ -1,0 +1,177 @@
+"""Who may own executable memory besides the kernel's text and its modules.
+
+- BPF programs, trampolines and dispatchers: ``bpf_kallsyms`` (kernel/bpf/core.c) lists those that were loaded by the
+  system call; programs that the kernel makes for itself (socket filters, seccomp) are found by their
+  ``struct bpf_prog``, each alone at the start of a vmalloc area, whose auxiliary part must point back.
+- Slots of kprobes: ``kprobe_insn_slots``, ``kprobe_optinsn_slots`` (kernel/kprobes.c).
+- Trampolines of tracers: ``ftrace_ops_trampoline_list``, ``ftrace_ops_list`` (kernel/trace/ftrace.c).
+- The real mode trampoline (arch/x86/realmode/init.c, set_real_mode_permissions).
+- Thunks of modules against indirect target selection: ``mod->its_page_array`` (872df34d7c51 "x86/its: Use dynamic
+  thunks for indirect branches", 6.15 and stable kernels).
+- Hyper-V's hypercall page: ``hv_hypercall_pg``.
+"""
+
+from collections.abc import Callable, Iterator
+
+import msgspec
+
+from hypervigil.core.errors import EvidenceError, MissingDescription
+from hypervigil.core.facts import Gap, Observed
+from hypervigil.core.units import PAGE_SIZE, VirtAddr
+from hypervigil.linux.lists import walk_chain, walk_list
+from hypervigil.linux.members import has, number, offset_of, text
+from hypervigil.linux.modules import Module
+from hypervigil.linux.vmap import VmapArea
+from hypervigil.memory.kernel import Kernel
+
+_CHUNK = 64  # BPF_PROG_CHUNK_SIZE
+_MAX_IMAGE = 1 << 24
+_MAX_PAGES = 4096
+
+
+class Claim(msgspec.Struct, frozen=True, order=True):
+    """A range of executable memory that somebody claims: half-open ``[start, end)``, virtual."""
+
+    start: int
+    end: int
+    owner: str
+    kind: str
+
+
+def executable_claims(kernel: Kernel, areas: tuple[VmapArea, ...], modules: tuple[Module, ...]) -> Observed[Claim]:
+    """Every claim that could be read, sorted, beside the sources that could not.
+
+    A source that this kernel does not have at all (no BPF, no kprobes) is no gap.
+    """
+    claims: list[Claim] = []
+    gaps: list[Gap] = []
+    sources: dict[str, Callable[[], Iterator[Claim]]] = {
+        "BPF symbols": lambda: _bpf_symbols(kernel),
+        "BPF programs": lambda: _bpf_programs(kernel, areas),
+        "kprobe slots": lambda: _kprobe_slots(kernel),
+        "ftrace trampolines": lambda: _ftrace_trampolines(kernel),
+        "real mode trampoline": lambda: _real_mode(kernel),
+        "indirect target thunks": lambda: _indirect_thunks(kernel, modules),
+        "hypercall page": lambda: _hypercall_page(kernel),
+    }
+    for name, source in sources.items():
+        try:
+            claims += source()
+        except EvidenceError as fault:
+            gaps.append(Gap(name, str(fault)))
+    return Observed(tuple(sorted(set(claims))), tuple(gaps))
+
+
+def _bpf_symbols(kernel: Kernel) -> Iterator[Claim]:
+    head = kernel.symbols.find("bpf_kallsyms")
+    if head is None:
+        return
+    walked = walk_list(kernel.space, head, offset_of(kernel.type("struct bpf_ksym"), "lnode"), "bpf_kallsyms")
+    for address in walked.items:
+        symbol = kernel.object("struct bpf_ksym", address)
+        start, end = number(symbol, "start"), number(symbol, "end")
+        if 0 < end - start <= _MAX_IMAGE:
+            yield Claim(start - start % _CHUNK, end, f"BPF {text(symbol, 'name')}", "jit")
+    _refuse_gaps(walked)
+
+
+def _bpf_programs(kernel: Kernel, areas: tuple[VmapArea, ...]) -> Iterator[Claim]:
+    kind = kernel.type("struct bpf_prog")
+    aux, entry = offset_of(kind, "aux"), offset_of(kind, "bpf_func")
+    back = offset_of(kernel.type("struct bpf_prog_aux"), "prog")
+    for area in areas:
+        try:
+            holder = kernel.space.u64(VirtAddr(area.start + aux))
+            if kernel.space.u64(VirtAddr(holder + back)) != area.start:
+                continue
+            program = kernel.object("struct bpf_prog", area.start)
+            start, size = kernel.space.u64(VirtAddr(area.start + entry)), number(program, "jited_len")
+        except EvidenceError:
+            continue
+        if 0 < size <= _MAX_IMAGE:
+            yield Claim(*_bpf_image(kernel, start, size), f"BPF program at {area.start:#x}", "jit")
+
+
+def _bpf_image(kernel: Kernel, start: int, size: int) -> tuple[int, int]:
+    """Range of a program's image: in a shared pack from its chunk on, else from its page on.
+
+    ``struct bpf_binary_header`` counts pages until 5.17 and bytes since ed2d9e1a26cc "bpf: Use size instead of pages
+    in bpf_binary_header" (5.18).
+    """
+    if has(kernel.type("struct bpf_binary_header"), "pages"):
+        return start & ~(PAGE_SIZE - 1), start + size
+    return start - start % _CHUNK, start + size
+
+
+def _kprobe_slots(kernel: Kernel) -> Iterator[Claim]:
+    for name in ("kprobe_insn_slots", "kprobe_optinsn_slots"):
+        head = kernel.symbols.find(name)
+        if head is None:
+            continue
+        pages = head + offset_of(kernel.type("struct kprobe_insn_cache"), "pages")
+        offset = offset_of(kernel.type("struct kprobe_insn_page"), "list")
+        walked = walk_list(kernel.space, pages, offset, name)
+        for address in walked.items:
+            start = number(kernel.object("struct kprobe_insn_page", address), "insns")
+            yield Claim(start, start + PAGE_SIZE, name, "trampoline")
+        _refuse_gaps(walked)
+
+
+def _ftrace_trampolines(kernel: Kernel) -> Iterator[Claim]:
+    kind = kernel.type("struct ftrace_ops")
+    found: list[int] = []
+    head = kernel.symbols.find("ftrace_ops_trampoline_list")
+    if head is not None:
+        walked = walk_list(kernel.space, head, offset_of(kind, "list"), "ftrace_ops_trampoline_list")
+        found += walked.items
+        _refuse_gaps(walked)
+    first = kernel.symbols.find("ftrace_ops_list")
+    if first is not None:
+        chain = walk_chain(kernel.space, kernel.space.u64(first), offset_of(kind, "next"), "ftrace_ops_list")
+        found += chain.items
+        _refuse_gaps(chain)
+    for address in found:
+        ops = kernel.object("struct ftrace_ops", address)
+        start, size = number(ops, "trampoline"), number(ops, "trampoline_size")
+        if start and 0 < size <= _MAX_IMAGE:
+            yield Claim(start, start + size, f"ftrace trampoline of ops at {address:#x}", "trampoline")
+
+
+def _real_mode(kernel: Kernel) -> Iterator[Claim]:
+    header_at = kernel.symbols.find("real_mode_header")
+    if header_at is None:
+        return
+    header = kernel.space.u64(header_at)
+    if not header:
+        return
+    thing = kernel.object("struct real_mode_header", header)
+    text_start, ro_end = number(thing, "text_start"), number(thing, "ro_end")
+    base = header & ~(PAGE_SIZE - 1)
+    start = base + text_start - kernel.space.physical(VirtAddr(base))
+    size = -(-ro_end // PAGE_SIZE) * PAGE_SIZE - text_start
+    if 0 < size <= _MAX_IMAGE:
+        yield Claim(start, start + size, "real mode trampoline", "trampoline")
+
+
+def _indirect_thunks(kernel: Kernel, modules: tuple[Module, ...]) -> Iterator[Claim]:
+    for module in modules:
+        thing = kernel.object("struct module", module.address)
+        if not has(thing.type_, "its_page_array"):
+            return
+        pages, count = number(thing, "its_page_array"), number(thing, "its_num_pages")
+        for index in range(min(count, _MAX_PAGES)):
+            start = kernel.space.u64(VirtAddr(pages + 8 * index))
+            yield Claim(start, start + PAGE_SIZE, f"thunks of {module.name}", "trampoline")
+
+
+def _hypercall_page(kernel: Kernel) -> Iterator[Claim]:
+    variable = kernel.symbols.find("hv_hypercall_pg")
+    page = 0 if variable is None else kernel.space.u64(variable)
+    if page:
+        yield Claim(page, page + PAGE_SIZE, "hypercall page", "trampoline")
+
+
+def _refuse_gaps(walked: Observed[int]) -> None:
+    """A claim list that could not be walked to its end is a missing source, not a short one."""
+    if walked.gaps:
+        raise MissingDescription(str(walked.gaps[0]))

@@ -1,0 +1,225 @@
+"""What a kernel's descriptions say of it: claims by subject, for comparison.
+
+Sources: VMCOREINFO (kernel/vmcore_info.c), kallsyms, BTF, ``linux_banner``, ``init_uts_ns``, the ELF notes, the
+variable ``phys_base``, the page tables and the processors' registers.
+"""
+
+import hashlib
+from collections.abc import Callable, Iterator
+
+import drgn
+import msgspec
+
+from hypervigil.core.errors import EvidenceError, MissingDescription
+from hypervigil.core.evidence import Span
+from hypervigil.core.facts import Gap
+from hypervigil.core.units import PhysAddr
+from hypervigil.decode.vmcoreinfo import VmcoreInfo
+from hypervigil.linux.members import text
+from hypervigil.linux.processors import host_processors
+from hypervigil.linux.system import System
+from hypervigil.memory.kernel import Kernel
+from hypervigil.memory.locate import START_KERNEL_MAP
+from hypervigil.memory.pagetable import translate
+
+_LINKED_AT = 0xFFFF_FFFF_8100_0000
+_IMAGE_END = START_KERNEL_MAP + (1 << 30)
+_BANNER = "Linux version "
+_MAX_BANNER = 512
+_MAX_NOTES = 4096
+_GNU_BUILD_ID = 3
+_ADDRESS_SPACE = 1 << 64
+_CACHE_LINE = 64
+
+
+class Said(msgspec.Struct, frozen=True, kw_only=True):
+    """One claim: `source` says that `subject` is `value`."""
+
+    subject: str
+    source: str
+    value: str
+    span: tuple[Span, ...] = ()
+
+
+def each_said(system: System) -> Iterator[Said | Gap]:
+    """Every claim that can be read, beside the sources that cannot."""
+    kernel = system.kernel
+    sources: tuple[tuple[str, Callable[[Kernel], Iterator[Said | Gap]]], ...] = (
+        ("VMCOREINFO", _vmcoreinfo),
+        ("kallsyms", _symbols),
+        ("linux_banner", _banner),
+        ("init_uts_ns", _uts),
+        ("kernel notes", _notes),
+        ("page tables", _tables),
+        ("BTF", _types),
+        ("type layouts", _layouts),
+    )
+    for name, source in sources:
+        try:
+            yield from source(kernel)
+        except EvidenceError as fault:
+            yield Gap(name, str(fault))
+
+
+def _vmcoreinfo(kernel: Kernel) -> Iterator[Said | Gap]:
+    info, place = _kept(kernel)
+    span = kernel.memory.spans(place, min(len(info.raw), 64))
+    copies = [(info, place), *kernel.search.others]
+    for copy, at in copies:
+        digest = hashlib.sha256(copy.raw.encode("latin-1")).hexdigest()[:16]
+        where = kernel.memory.spans(at, min(len(copy.raw), 64))
+        yield Said(subject="text of VMCOREINFO", source=f"copy at {at:#x}", value=f"sha256 {digest}", span=where)
+    for sentence in info.contradictions:
+        yield Said(subject=f"VMCOREINFO: {sentence}", source="its first line", value="one value", span=span)
+        yield Said(subject=f"VMCOREINFO: {sentence}", source="a later line", value="another value", span=span)
+    yield Said(subject="release", source="VMCOREINFO", value=info.osrelease, span=span)
+    if info.build_id:
+        yield Said(subject="build id", source="VMCOREINFO", value=info.build_id, span=span)
+    if info.kernel_offset is not None:
+        yield Said(subject="KASLR offset", source="VMCOREINFO", value=f"{info.kernel_offset:#x}", span=span)
+    if "phys_base" in info.numbers:
+        value = f"{info.numbers['phys_base'] % _ADDRESS_SPACE:#x}"
+        yield Said(subject="phys_base", source="VMCOREINFO", value=value, span=span)
+    for name, address in sorted(info.symbols.items()):
+        if START_KERNEL_MAP <= address < _IMAGE_END:
+            yield Said(subject=f"address of {name}", source="VMCOREINFO", value=f"{address:#x}", span=span)
+
+
+def _kept(kernel: Kernel) -> tuple[VmcoreInfo, PhysAddr]:
+    if kernel.location.vmcoreinfo is None:
+        raise MissingDescription("it was not found in the image")
+    return kernel.location.vmcoreinfo
+
+
+def _symbols(kernel: Kernel) -> Iterator[Said]:
+    symbols = kernel.symbols
+    known = kernel.location.vmcoreinfo
+    for name in sorted(known[0].symbols if known else ()):
+        address = symbols.find(name)
+        if address is not None and START_KERNEL_MAP <= address < _IMAGE_END:
+            yield Said(subject=f"address of {name}", source="kallsyms", value=f"{address:#x}")
+    yield Said(subject="KASLR offset", source="kallsyms", value=f"{symbols.address('_text') - _LINKED_AT:#x}")
+    at = symbols.address("phys_base")
+    value = kernel.space.u64(at)
+    yield Said(subject="phys_base", source="the variable", value=f"{value:#x}", span=kernel.spans(at, 8))
+
+
+def _banner(kernel: Kernel) -> Iterator[Said]:
+    at = kernel.symbols.address("linux_banner")
+    banner = kernel.space.text(at, _MAX_BANNER)
+    if not banner.startswith(_BANNER):
+        raise MissingDescription(f"at {at:#x} stands {banner[:32]!r}")
+    release = banner.removeprefix(_BANNER).partition(" ")[0]
+    yield Said(subject="release", source="linux_banner", value=release, span=kernel.spans(at, 64))
+
+
+def _uts(kernel: Kernel) -> Iterator[Said]:
+    thing = kernel.variable("init_uts_ns", "struct uts_namespace")
+    at = kernel.symbols.address("init_uts_ns")
+    yield Said(subject="release", source="init_uts_ns", value=text(thing, "name.release"), span=kernel.spans(at, 64))
+
+
+def _notes(kernel: Kernel) -> Iterator[Said]:
+    start = kernel.symbols.find("__start_notes")
+    stop = kernel.symbols.find("__stop_notes")
+    if start is None or stop is None or not 0 < stop - start <= _MAX_NOTES:
+        raise MissingDescription("the notes' symbols were not found")
+    data = kernel.space.read(start, stop - start)
+    at = 0
+    while at + 12 <= len(data):
+        name, size, kind = (int.from_bytes(data[at + i : at + i + 4], "little") for i in (0, 4, 8))
+        body = at + 12 + -(-name // 4) * 4
+        if kind == _GNU_BUILD_ID and data[at + 12 : at + 16] == b"GNU\0":
+            yield Said(
+                subject="build id",
+                source="kernel notes",
+                value=data[body : body + size].hex(),
+                span=kernel.spans(start + body, max(1, min(size, 64))),
+            )
+        at = body + -(-size // 4) * 4
+
+
+def _tables(kernel: Kernel) -> Iterator[Said | Gap]:
+    anchor = kernel.symbols.address("_stext")
+    physical = kernel.space.physical(anchor)
+    base = (physical - (anchor - START_KERNEL_MAP)) % _ADDRESS_SPACE
+    yield Said(subject="phys_base", source="page tables", value=f"{base:#x}")
+    yield Said(subject="physical address of _stext", source="swapper_pg_dir", value=f"{physical:#x}")
+    for cpu, root in host_processors(kernel):
+        found = translate(kernel.memory, root, kernel.location.levels, anchor).address
+        yield Said(subject="physical address of _stext", source=f"CR3 of CPU {cpu}", value=f"{found:#x}")
+
+
+def _types(kernel: Kernel) -> Iterator[Said]:
+    """Sizes and offsets that both VMCOREINFO and BTF state."""
+    btf = kernel.btf
+    known = kernel.location.vmcoreinfo
+    if known is None or btf.end_id <= 1:
+        return
+    span = kernel.memory.spans(known[1], 64)
+    for name, size in sorted(known[0].sizes.items()):
+        kind = _type(kernel, name)
+        if kind is not None and kind.size:
+            yield Said(subject=f"size of {name}", source="VMCOREINFO", value=str(size), span=span)
+            yield Said(subject=f"size of {name}", source="BTF", value=str(kind.size))
+    for path, offset in sorted(known[0].offsets.items()):
+        name, _, member = path.partition(".")
+        kind = _type(kernel, name)
+        if kind is not None:
+            yield Said(subject=f"offset of {path}", source="VMCOREINFO", value=str(offset), span=span)
+            yield Said(subject=f"offset of {path}", source="BTF", value=_offset(kind, member))
+
+
+def _type(kernel: Kernel, name: str) -> drgn.Type | None:
+    for spelled in (f"struct {name}", name):
+        try:
+            kind = kernel.type(spelled)
+        except MissingDescription:
+            continue
+        while kind.kind is drgn.TypeKind.TYPEDEF:
+            kind = kind.type
+        return kind
+    return None
+
+
+def _offset(kind: drgn.Type, member: str) -> str:
+    try:
+        return str(drgn.offsetof(kind, member))
+    except (LookupError, TypeError, ValueError, SyntaxError):
+        return "no such member"
+
+
+def _layouts(kernel: Kernel) -> Iterator[Said]:
+    """Every structure that was used: its members as BTF places them, and as a compiler would.
+
+    Members follow each other without overlapping, each aligned, none further away than alignment can push it.
+    """
+    for name, kind in sorted(kernel.used_types.items()):
+        if kind.kind is not drgn.TypeKind.STRUCT or not kind.members:
+            continue
+        subject = f"layout of {name}"
+        yield Said(subject=subject, source="BTF", value=_layout_fault(kind) or "as a compiler makes it")
+        yield Said(subject=subject, source="the rules of C", value="as a compiler makes it")
+
+
+def _layout_fault(kind: drgn.Type) -> str:
+    """What no compiler would do, in words; empty if nothing."""
+    end = 0
+    for member in kind.members or ():
+        start = member.bit_offset
+        size = member.bit_field_size or 8 * _size(member.type)
+        if start < end:
+            return f"member {member.name or 'without a name'} overlaps the one before it"
+        if start - end > 8 * _CACHE_LINE:
+            return f"{(start - end) // 8} bytes of nothing before member {member.name or 'without a name'}"
+        end = start + size
+    if kind.size is not None and end > 8 * kind.size:
+        return f"its members end at {end // 8}, it has {kind.size} bytes"
+    return ""
+
+
+def _size(kind: drgn.Type) -> int:
+    try:
+        return int(drgn.sizeof(kind))
+    except TypeError:
+        return 0

@@ -1,0 +1,297 @@
+"""The recording of a live source: every page that was read, as it was seen first, and later looks behind it.
+
+The recording is the evidence. `RecordingReader` stands between a live source and its readers and keeps what they saw;
+`ReplayReader` gives the same bytes again from the file that it wrote, and nothing else. Bulk scans (`each_run`) pass
+through unrecorded: whatever a scan finds must be read, or a replay will not find it.
+
+The file: 16 bytes (``HVRECORD``, version, 0), then records of a 24-byte head (``PAGE``, generation, physical address,
+size) and their bytes in the order in which they were first seen, and one last record (``META``) whose bytes are JSON:
+ranges, registers and gaps of the source. Numbers are little-endian. The same reads of the same memory give the same
+file, and an offset in it is known when a page is recorded, so that findings can cite it at once.
+"""
+
+import struct
+from bisect import bisect_right
+from collections.abc import Iterator, Mapping
+from typing import IO
+
+import msgspec
+
+from hypervigil.core.errors import DecodeError, MissingMemory, ProgramError
+from hypervigil.core.evidence import Span
+from hypervigil.core.facts import Gap
+from hypervigil.core.units import PAGE_SIZE, PhysAddr
+from hypervigil.decode.cpustate import CpuState
+from hypervigil.memory.reader import LiveReader, PhysRange, require_present
+
+MAX_RECORDS = 1 << 22
+"""Records of one file that are read."""
+
+_MAGIC = b"HVRECORD"
+_FILE = struct.Struct("<8sII")
+_RECORD = struct.Struct("<4sIQQ")
+_VERSION = 1
+_PAGE, _META = b"PAGE", b"META"
+_MAX_META = 1 << 24
+
+
+class _Meta(msgspec.Struct, frozen=True):
+    ranges: tuple[PhysRange, ...]
+    zero_is_missing: bool
+    registers: tuple[CpuState, ...]
+    vmcoreinfo: bytes | None
+    gaps: tuple[Gap, ...]
+
+
+class _Looks:
+    """Where each page stands in a recording: file offsets, one for each time that it was looked at."""
+
+    def __init__(self) -> None:
+        self._places: dict[int, list[int]] = {}
+
+    def add(self, address: int, size: int, offset: int) -> None:
+        """Note that whole pages from `address` on stand in the file from `offset` on."""
+        for inside in range(0, size, PAGE_SIZE):
+            self._places.setdefault(address + inside, []).append(offset + inside)
+
+    def __contains__(self, page: int) -> bool:
+        return page in self._places
+
+    def count(self, page: int) -> int:
+        """How many looks there are of a page."""
+        return len(self._places.get(page, ()))
+
+    def each_part(self, address: int, size: int, looks: Mapping[int, int]) -> Iterator[tuple[int, int]]:
+        """Half-open file ranges of those bytes, joined.
+
+        Args:
+            address: of the first byte.
+            size: how many.
+            looks: for each page which look at it (the last, if there are not so many); the first where it is silent.
+
+        Raises:
+            MissingMemory: a page that was never recorded.
+        """
+        if size < 0:
+            raise MissingMemory(address, size, "a negative size")
+        at, end = address, address + size
+        start = stop = -1
+        while at < end:
+            places = self._places.get(at & -PAGE_SIZE)
+            if places is None:
+                raise MissingMemory(at, end - at, "not in the recording")
+            place = places[min(looks.get(at & -PAGE_SIZE, 0), len(places) - 1)] + at % PAGE_SIZE
+            length = min(end - at, PAGE_SIZE - at % PAGE_SIZE)
+            if place != stop:
+                if stop > start:
+                    yield start, stop
+                start = place
+            stop = place + length
+            at += length
+        if stop > start:
+            yield start, stop
+
+    def each_run(self) -> Iterator[tuple[int, int]]:
+        """Half-open physical ranges of recorded pages, ascending."""
+        start = end = -1
+        for page in sorted(self._places):
+            if page != end:
+                if end > start:
+                    yield start, end
+                start = page
+            end = page + PAGE_SIZE
+        if end > start:
+            yield start, end
+
+
+class RecordingReader:
+    """A `LiveReader` that keeps what was read of another one; reads give what was seen first.
+
+    Args:
+        inner: the live source.
+        evidence: id that spans will carry.
+
+    Raises:
+        ProgramError: a source whose ranges do not consist of whole pages.
+    """
+
+    def __init__(self, inner: LiveReader, evidence: str = "memory") -> None:
+        if any(limits.start % PAGE_SIZE or limits.end % PAGE_SIZE for limits in inner.ranges):
+            raise ProgramError("only memory of whole pages is recorded")
+        self._inner = inner
+        self._looks = _Looks()
+        self._records: list[tuple[int, int, int, bytes]] = []
+        self._ends: list[int] = []
+        self._end = _FILE.size
+        self.evidence = evidence
+        self.format = "recording"
+        self.ranges = inner.ranges
+        self.zero_is_missing = inner.zero_is_missing
+        self.registers = inner.registers
+        self.vmcoreinfo = inner.vmcoreinfo
+        self.gaps = inner.gaps
+
+    def read(self, address: PhysAddr, size: int) -> bytes:
+        """See `Reader.read`; as those bytes were when they were first seen."""
+        self._ensure(address, size)
+        return self._bytes(address, size, {})
+
+    def view(self, address: PhysAddr, size: int) -> memoryview:
+        """See `Reader.view`; a copy."""
+        return memoryview(self.read(address, size))
+
+    def refresh(self, address: PhysAddr, size: int) -> bytes:
+        """See `LiveReader.refresh`; recorded as a later look, `read` keeps giving the first one."""
+        self._ensure(address, size)
+        pages = _pages(address, size)
+        if pages:
+            content = self._inner.refresh(PhysAddr(pages.start), pages.stop - pages.start)
+            self._record(pages.start, content, self._looks.count(pages.start))
+        return self._bytes(address, size, dict.fromkeys(pages, MAX_RECORDS))
+
+    def each_run(self) -> Iterator[tuple[PhysAddr, memoryview]]:
+        """See `Reader.each_run`; not recorded."""
+        yield from self._inner.each_run()
+
+    def spans(self, address: PhysAddr, size: int) -> tuple[Span, ...]:
+        """See `Reader.spans`; offsets in the file that `write` will make."""
+        self._ensure(address, size)
+        return tuple(Span(self.evidence, start, end) for start, end in self._looks.each_part(address, size, {}))
+
+    def write(self, file: IO[bytes], gaps: tuple[Gap, ...] | None = None) -> None:
+        """Write the recording.
+
+        Args:
+            file: where to.
+            gaps: what a replay shall give as its gaps, where more is known at the end than at the beginning.
+        """
+        meta = _Meta(
+            self.ranges, self.zero_is_missing, self.registers, self.vmcoreinfo, self.gaps if gaps is None else gaps
+        )
+        file.write(_FILE.pack(_MAGIC, _VERSION, 0))
+        for address, generation, _, content in self._records:
+            file.write(_RECORD.pack(_PAGE, generation, address, len(content)))
+            file.write(content)
+        encoded = msgspec.json.encode(meta)
+        file.write(_RECORD.pack(_META, 0, 0, len(encoded)))
+        file.write(encoded)
+
+    def _ensure(self, address: int, size: int) -> None:
+        """Read and record the pages of a range that were not seen yet, neighbours in one go."""
+        require_present(self.ranges, address, size)
+        start = -1
+        pages = _pages(address, size)
+        for page in pages:
+            if page in self._looks:
+                self._fetch(start, page)
+                start = -1
+            elif start < 0:
+                start = page
+        self._fetch(start, pages.stop)
+
+    def _fetch(self, start: int, end: int) -> None:
+        if 0 <= start < end:
+            self._record(start, self._inner.read(PhysAddr(start), end - start), 0)
+
+    def _record(self, address: int, content: bytes, generation: int) -> None:
+        offset = self._end + _RECORD.size
+        self._records.append((address, generation, offset, content))
+        self._ends.append(offset + len(content))
+        self._looks.add(address, len(content), offset)
+        self._end = offset + len(content)
+
+    def _bytes(self, address: int, size: int, looks: Mapping[int, int]) -> bytes:
+        return b"".join(self._piece(start, end) for start, end in self._looks.each_part(address, size, looks))
+
+    def _piece(self, start: int, end: int) -> bytes:
+        """Bytes of the coming file, from one record."""
+        index = bisect_right(self._ends, start)
+        _, _, offset, content = self._records[index]
+        return content[start - offset : end - offset]
+
+
+class ReplayReader:
+    """A `LiveReader` over a recording: it gives what was seen, in the same order of looks.
+
+    Args:
+        buffer: the whole file.
+        evidence: id that spans will carry.
+
+    Raises:
+        DecodeError: not a recording, one of another version, or one that was cut off.
+    """
+
+    def __init__(self, buffer: memoryview, evidence: str = "memory") -> None:
+        self._buffer = buffer
+        self._looks = _Looks()
+        self._seen: dict[int, int] = {}
+        meta = self._load()
+        self.evidence = evidence
+        self.format = "recording"
+        self.ranges = meta.ranges
+        self.zero_is_missing = meta.zero_is_missing
+        self.registers = meta.registers
+        self.vmcoreinfo = meta.vmcoreinfo
+        self.gaps = meta.gaps
+
+    def read(self, address: PhysAddr, size: int) -> bytes:
+        """See `Reader.read`; bytes that nobody looked at are missing."""
+        return bytes(self.view(address, size))
+
+    def view(self, address: PhysAddr, size: int) -> memoryview:
+        """See `Reader.view`."""
+        return self._view(address, size, {})
+
+    def refresh(self, address: PhysAddr, size: int) -> bytes:
+        """See `LiveReader.refresh`; the next look that was recorded, the last one again when there are no more."""
+        list(self._looks.each_part(address, size, {}))
+        for page in _pages(address, size):
+            self._seen[page] = self._seen.get(page, 0) + 1
+        return bytes(self._view(address, size, self._seen))
+
+    def each_run(self) -> Iterator[tuple[PhysAddr, memoryview]]:
+        """See `Reader.each_run`; what was recorded, as it was first seen."""
+        for start, end in self._looks.each_run():
+            yield PhysAddr(start), self._view(start, end - start, {})
+
+    def spans(self, address: PhysAddr, size: int) -> tuple[Span, ...]:
+        """See `Reader.spans`."""
+        return tuple(Span(self.evidence, start, end) for start, end in self._looks.each_part(address, size, {}))
+
+    def _view(self, address: int, size: int, looks: Mapping[int, int]) -> memoryview:
+        parts = [self._buffer[start:end] for start, end in self._looks.each_part(address, size, looks)]
+        return parts[0] if len(parts) == 1 else memoryview(b"".join(parts))
+
+    def _load(self) -> _Meta:
+        if len(self._buffer) < _FILE.size or bytes(self._buffer[: len(_MAGIC)]) != _MAGIC:
+            raise DecodeError("recording", "not a recording", 0)
+        _, version, _ = _FILE.unpack_from(self._buffer)
+        if version != _VERSION:
+            raise DecodeError("recording", f"version {version} is not known", len(_MAGIC))
+        at = _FILE.size
+        for _ in range(MAX_RECORDS):
+            if at + _RECORD.size > len(self._buffer):
+                break
+            tag, _, address, size = _RECORD.unpack_from(self._buffer, at)
+            at += _RECORD.size
+            if size > len(self._buffer) - at:
+                break
+            if tag == _META:
+                return self._meta(at, size)
+            if tag != _PAGE or not size or address % PAGE_SIZE or size % PAGE_SIZE:
+                raise DecodeError("recording", f"a record {tag!r} of {size} bytes for {address:#x}", at)
+            self._looks.add(address, size, at)
+            at += size
+        raise DecodeError("recording", "cut off before its end", at)
+
+    def _meta(self, at: int, size: int) -> _Meta:
+        try:
+            return msgspec.json.decode(self._buffer[at : at + min(size, _MAX_META)], type=_Meta)
+        except (msgspec.DecodeError, RecursionError, ValueError) as fault:
+            raise DecodeError("recording", f"its description: {fault}", at) from fault
+
+
+def _pages(address: int, size: int) -> range:
+    """Addresses of the pages that a range touches."""
+    start = address & -PAGE_SIZE
+    return range(start, -(-(address + size) // PAGE_SIZE) * PAGE_SIZE if size > 0 else start, PAGE_SIZE)

@@ -1,0 +1,145 @@
+import struct
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hypervigil.core.errors import DecodeError
+from hypervigil.core.units import VirtAddr
+from hypervigil.decode.kallsyms import decode_kallsyms, find_token_tables, search_kallsyms, token_tables_at
+from tests.decode.kallsyms_encoder import KERNEL, Section, encode, symbols
+
+LAYOUTS = ["5.10", "5.10-addresses", "6.2", "6.4", "6.4-addresses", "7.0"]
+PERCPU = ["5.10-percpu", "6.4-percpu"]
+
+
+@pytest.mark.parametrize("count", [300, 512, 777])
+@pytest.mark.parametrize("layout", LAYOUTS + PERCPU)
+def test_every_layout_decodes_to_what_was_encoded(layout: str, count: int) -> None:
+    made = symbols(count)
+    if layout in PERCPU:
+        made = [(0, "Airq_stack"), (0x1FBC0, "Acurrent_task"), *made]
+    section = encode(made, layout)
+    (table,) = search_kallsyms(section.data, VirtAddr(KERNEL)).tables
+    assert table.addresses.tolist() == [address for address, _ in made]
+    assert table.names == tuple(name[1:] for _, name in made)
+    assert table.types == "".join(name[0] for _, name in made)
+    assert dict(table.ranges) == section.places
+    assert table.contradictions == ()
+    assert table.anchored
+
+
+def test_place_relative_offsets_wait_for_the_address_of_the_buffer() -> None:
+    section = encode(symbols(600), "7.0")
+    (table,) = search_kallsyms(section.data).tables
+    assert not table.anchored
+    assert int(table.addresses[0]) == 0
+    moved = table.rebased(VirtAddr(KERNEL + 0x1000))
+    assert int(moved.addresses[0]) == KERNEL + 0x1000
+    with pytest.raises(ValueError, match="anchored already"):
+        moved.rebased(VirtAddr(KERNEL))
+
+
+def test_kaslr_moves_the_base_and_with_it_every_address() -> None:
+    section = encode(symbols(300), "6.4")
+    start, end = section.places["kallsyms_relative_base"]
+    section.data[start:end] = struct.pack("<Q", KERNEL + 0x1D20_0000)
+    (table,) = search_kallsyms(section.data).tables
+    assert table.relative_base == KERNEL + 0x1D20_0000
+    assert int(table.addresses[0]) == KERNEL + 0x1D20_0000
+
+
+def test_the_same_name_twice_is_two_positions() -> None:
+    made = [*symbols(300), (KERNEL + 0x9000, "tkvm_0_handler")]
+    (table,) = search_kallsyms(encode(made, "6.2").data).tables
+    assert table.by_name()["kvm_0_handler"] == (table.names.index("kvm_0_handler"), len(made) - 1)
+
+
+def test_hinted_tables_need_no_scan() -> None:
+    section = encode(symbols(400), "6.4")
+    places = section.places
+    hinted = token_tables_at(section.data, places["kallsyms_token_table"][0], places["kallsyms_token_index"][0])
+    assert hinted.rejected == ""
+    assert len(decode_kallsyms(section.data, hinted).names) == 400
+
+
+@pytest.mark.parametrize(("table", "index"), [(-1, 0), (0, 1 << 40), (0, 4096)])
+def test_wrong_hints_are_rejected_with_a_reason(table: int, index: int) -> None:
+    section = encode(symbols(300), "6.4")
+    assert token_tables_at(section.data, table, index).rejected
+    with pytest.raises(DecodeError, match="hinted"):
+        decode_kallsyms(section.data, token_tables_at(section.data, table, index))
+
+
+def test_digits_that_are_no_tokens_are_kept_with_a_reason() -> None:
+    buffer = b"".join(b"%d\0" % digit for digit in range(10)) + bytes(64)
+    (candidate,) = find_token_tables(buffer)
+    assert "208 tokens" in candidate.rejected
+    assert search_kallsyms(buffer).rejected == (candidate,)
+
+
+def _patched(section: Section, name: str, offset: int, value: bytes) -> bytearray:
+    start = section.places[name][0] + offset
+    section.data[start : start + len(value)] = value
+    return section.data
+
+
+@pytest.mark.parametrize(
+    ("name", "offset", "value", "reason"),
+    [
+        ("kallsyms_markers", 4, b"\x01", "marker"),
+        ("kallsyms_num_syms", 0, b"\xff\xff", "markers"),
+        ("kallsyms_names", 0, b"\x01", "marker 1"),
+        ("kallsyms_token_index", 0x62, b"\xff", "no token index"),
+        ("kallsyms_relative_base", 0, bytes(8), "no table of addresses"),
+    ],
+)
+def test_a_broken_table_is_refused_by_name(name: str, offset: int, value: bytes, reason: str) -> None:
+    search = search_kallsyms(_patched(encode(symbols(700), "6.4"), name, offset, value))
+    assert search.tables == ()
+    assert reason in search.rejected[0].rejected
+
+
+def test_an_address_out_of_order_is_a_contradiction_and_not_a_refusal() -> None:
+    data = _patched(encode(symbols(700), "6.4"), "kallsyms_offsets", 4 * 350, struct.pack("<I", 0x3FFF_0000))
+    (table,) = search_kallsyms(data).tables
+    assert table.contradictions == ("symbol 351 is out of order",)
+    assert int(table.addresses[350]) == KERNEL + 0x3FFF_0000
+
+
+@pytest.mark.parametrize("layout", ["6.2", "6.4", "7.0"])
+def test_a_symbol_hidden_from_lookup_by_name_is_a_contradiction(layout: str) -> None:
+    data = _patched(encode(symbols(700), layout), "kallsyms_seqs_of_names", 0, (699).to_bytes(3, "big"))
+    (table,) = search_kallsyms(data).tables
+    assert "leaves 1 symbols out" in table.contradictions[0]
+
+
+def test_a_stale_copy_is_a_table_too() -> None:
+    one = bytes(encode(symbols(300), "5.10").data)
+    pages = one + bytes(-len(one) % 4096)
+    assert len(search_kallsyms(pages * 2).tables) == 2
+
+
+@pytest.mark.parametrize("kind", [bytes, memoryview, lambda data: np.frombuffer(data, np.uint8)])
+def test_any_buffer_is_read_alike(kind: type) -> None:
+    data = encode(symbols(300), "6.4").data
+    assert len(search_kallsyms(kind(data)).tables) == 1
+
+
+@given(st.data())
+def test_damaged_sections_give_a_table_or_a_reason(data: st.DataObject) -> None:
+    section = encode(symbols(300), data.draw(st.sampled_from(LAYOUTS + PERCPU)), lead=64)
+    for _ in range(data.draw(st.integers(1, 12))):
+        place = data.draw(st.integers(0, len(section.data) - 1))
+        section.data[place] = data.draw(st.integers(0, 255))
+    cut = data.draw(st.integers(0, len(section.data)))
+    search = search_kallsyms(section.data[data.draw(st.integers(0, cut)) & ~7 : cut])
+    for table in search.tables:
+        assert len(table.names) == len(table.types) == len(table.addresses)
+    assert all(candidate.rejected for candidate in search.rejected)
+
+
+@given(st.binary(max_size=2048))
+def test_any_bytes_are_searched(buffer: bytes) -> None:
+    assert search_kallsyms(buffer).tables == ()
