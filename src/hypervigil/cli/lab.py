@@ -1,5 +1,7 @@
 """`hypervigil lab`: boots real KVM hosts in emulation, plants harmless tampering, saves images and their truth."""
 
+import signal
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -109,12 +111,13 @@ def up(ctx: click.Context, scenario: str, kernels: tuple[str, ...], package: str
         place = machine.place
         click.echo(f"pid {place.pid}\nqmp {place.qmp}\nkernel {kernel.release}")
         _say(f"running; look at it with: hypervigil integrity qemu:{place.qmp}; stop it with Ctrl-C")
-        try:
-            while place.runs():
-                time.sleep(0.5)
-        except KeyboardInterrupt:
-            _say("stopping")
-            return
+        stop = threading.Event()
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, lambda *_: stop.set())
+        while place.runs():
+            if stop.wait(0.5):
+                _say("stopping")
+                return
         raise UsageError("the emulated host has ended")
 
 

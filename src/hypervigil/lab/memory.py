@@ -76,7 +76,7 @@ class GuestMemory:
         """The mapped pages of kernel-virtual [start, end): (address, entry, size in bytes)."""
         at = int(start)
         while at < end:
-            where, value, size = self._step(at)
+            _, value, size = self._step(at)
             if value & _PRESENT:
                 yield VirtAddr(at & ~(size - 1)), value, size
             at = (at & ~(size - 1)) + size

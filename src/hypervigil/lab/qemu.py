@@ -45,12 +45,11 @@ class Place(msgspec.Struct, frozen=True):
         return self.directory / "qmp2"
 
     def runs(self) -> bool:
-        """Whether QEMU still runs (a process that ended but was not waited for does not)."""
+        """Whether this very QEMU still runs; another process may have got its number since."""
         try:
-            state = Path(f"/proc/{self.pid}/stat").read_text(encoding="ascii", errors="replace")
+            return str(self.ram).encode() in Path(f"/proc/{self.pid}/cmdline").read_bytes()
         except OSError:
             return False
-        return state.rpartition(")")[2].split()[0] != "Z"
 
 
 @contextlib.contextmanager
@@ -101,9 +100,9 @@ def _recorded(directory: Path) -> Place | None:
 
 def clear_remains(cache: Path) -> None:
     """Removes what machines left whose program was killed."""
-    alive = {place.pid for place in each_running(cache)}
+    alive = {str(place.pid) for place in each_running(cache)}
     for link in (cache / "running").glob("*"):
-        if int(link.name) in alive:
+        if link.name in alive:
             continue
         place = _recorded(link)
         if place is not None:
