@@ -27,6 +27,7 @@ from hypervigil.lab.symbols import Symbols, parse_kallsyms
 _TRIES = 5
 _PEEK = 1024
 _ENOUGH = 128
+_LONGEST_SILENCE = 45.0
 _START_KERNEL_MAP = 0xFFFF_FFFF_8000_0000
 _PHYSICAL = (1 << 52) - 1
 _FAILED = re.compile(rb"Kernel panic|Oops:|BUG: |general protection|Internal error|WARNING: CPU|WARNING: \S+:\d+ at ")
@@ -59,15 +60,22 @@ class Machine:
         """Returns when the agent inside answers.
 
         Raises:
-            UsageError: the host panicked or was not ready in time.
+            UsageError: the host panicked, was not ready in time, or has been silent for long before that.
         """
         deadline = time.monotonic() + timeout
-        while time.monotonic() < deadline:
+        written, silent_since = 0, time.monotonic()
+        while time.monotonic() < deadline and time.monotonic() - silent_since < _LONGEST_SILENCE:
             with contextlib.suppress(TimeoutError):
                 if self.agent.line(1.0) == "agent ready":
                     return
             self.check_sound()
-        raise UsageError(f"the emulated host was not ready after {timeout:g} s")
+            if len(self.log) > written:
+                written, silent_since = len(self.log), time.monotonic()
+        raise UsageError(f"the emulated host did not come up; its console ends with: {self._last_line()}")
+
+    def _last_line(self) -> str:
+        lines = self.log.strip().splitlines()[-1:] or [b"nothing"]
+        return lines[0].decode("utf-8", "backslashreplace")
 
     def check_sound(self) -> None:
         """Raises UsageError when the host has panicked, complained or ended."""
