@@ -23,6 +23,7 @@ from hypervigil.lab.produce import plant, produce, tell
 from hypervigil.lab.qemu import Place, each_running
 from hypervigil.lab.scenarios import Scenario
 from hypervigil.lab.store import cache_directory
+from hypervigil.lab.truth import encode_truth
 
 
 def _say(text: str) -> None:
@@ -142,7 +143,7 @@ def tamper(ctx: click.Context, scenario: str, pid: int | None) -> None:
     chosen = scenarios.named(scenario)
     with attach(_running(ctx, pid)) as machine:
         truth = tell(machine, chosen, plant(machine, chosen))
-    click.echo(msgspec.json.format(msgspec.json.encode(truth)))
+    click.echo(encode_truth(truth), nl=False)
 
 
 _FORMAT = click.option(

@@ -108,15 +108,14 @@ class Machine:
 
     @property
     def symbols(self) -> Symbols:
-        """The host's own /proc/kallsyms, read once; `forget_symbols` lets it be read anew."""
-        if self._symbols is None:
-            self._symbols = parse_kallsyms(self.sh("cat /proc/kallsyms", 120).text)
-            self._find_page_tables(self._symbols)
-        return self._symbols
+        """The host's own /proc/kallsyms, read once; `learn_symbols` reads it anew."""
+        return self._symbols or self.learn_symbols()
 
-    def forget_symbols(self) -> None:
-        """Makes the next use of `symbols` read them again."""
-        self._symbols = None
+    def learn_symbols(self) -> Symbols:
+        """Reads the host's symbols, and from them where its page tables are, so that addresses can be translated."""
+        self._symbols = parse_kallsyms(self.sh("cat /proc/kallsyms", 120).text)
+        self._find_page_tables(self._symbols)
+        return self._symbols
 
     def btf(self, module: str = "") -> Btf:
         """The BTF of the kernel, or of a module, as the host offers it.

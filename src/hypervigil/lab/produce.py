@@ -11,15 +11,13 @@ from typing import Any
 import msgspec
 
 from hypervigil.core.errors import EvidenceError, ProgramError, UsageError
-from hypervigil.core.units import VirtAddr
 from hypervigil.lab.errors import NotApplicable
 from hypervigil.lab.images import Format, compress, decompress, save
 from hypervigil.lab.kernels import Kernel, Progress
 from hypervigil.lab.machine import Machine, boot
-from hypervigil.lab.plant.change import Planted
-from hypervigil.lab.scenarios import Kind, Scenario
+from hypervigil.lab.scenarios import Scenario
+from hypervigil.lab.truth import LAB_VERSION, Planted, Truth, decode_truth, encode_truth
 
-LAB_VERSION = 1
 _TRIES = 3
 _ANCHORS = (
     *(
@@ -35,42 +33,6 @@ _ANCHORS = (
     ),
     *("sys_call_table", "idt_table", "kvm_x86_ops", "svm_exit_handlers", "kvm_vmx_exit_handlers", "vm_list"),
 )
-
-
-class Truth(msgspec.Struct, frozen=True):
-    """What is true of an image, known without reading the image.
-
-    Attributes:
-        scenario: its name.
-        title: what is true of the host, as a sentence.
-        kind: "clean", "legitimate" or "tampering".
-        violates: ids of the checks that must find it.
-        release: `uname -r` of the host.
-        packages: the kernel's Debian packages and versions.
-        cmdline: the host's /proc/cmdline.
-        qemu: QEMU's version.
-        memory: MiB of RAM.
-        planted: what was changed; None where nothing was.
-        anchors: addresses of well-known symbols by name, from the host's /proc/kallsyms.
-        nested: what the nested guests had done when memory was saved.
-        time: when memory was saved, UTC, ISO 8601.
-        lab_version: the range's own version of images and truth.
-    """
-
-    scenario: str
-    title: str
-    kind: Kind
-    violates: tuple[str, ...]
-    release: str
-    packages: dict[str, str]
-    cmdline: str
-    qemu: str
-    memory: int
-    planted: Planted | None
-    anchors: dict[str, VirtAddr]
-    nested: dict[str, dict[str, int]]
-    time: str
-    lab_version: int = LAB_VERSION
 
 
 class Production(msgspec.Struct, frozen=True):
@@ -90,7 +52,7 @@ def plant(machine: Machine, scenario: Scenario) -> Planted | None:
     """
     for line in scenario.host.setup:
         machine.text(line)
-    machine.forget_symbols()
+    machine.learn_symbols()
     parameters = dict(scenario.plant)
     planted = None
     if parameters:
@@ -206,7 +168,7 @@ def _make(
     progress(f"compressing {scenario.name}")
     for form in formats:
         compress(kept / f"image.{form}")
-    (kept / "truth.json").write_bytes(msgspec.json.format(msgspec.json.encode(truth)) + b"\n")
+    (kept / "truth.json").write_bytes(encode_truth(truth))
 
 
 def _once(
@@ -235,4 +197,4 @@ def _deliver(scenario: Scenario, kept: Path, directory: Path, formats: tuple[For
     told = (kept / "truth.json").read_bytes()
     truth_path = directory / f"{scenario.name}.truth.json"
     truth_path.write_bytes(told)
-    return Production(images, truth_path, msgspec.json.decode(told, type=Truth))
+    return Production(images, truth_path, decode_truth(told))

@@ -3,8 +3,9 @@
 from hypervigil.core.units import VirtAddr
 from hypervigil.lab.errors import NotApplicable
 from hypervigil.lab.machine import Machine
-from hypervigil.lab.plant.change import Planted, put, put_pointer
+from hypervigil.lab.plant.change import put, put_pointer
 from hypervigil.lab.plant.stub import branch, direct_pass_through, pass_through
+from hypervigil.lab.truth import Planted
 
 _CALL, _JUMP = 0xE8, 0xE9
 _BRANCH = 5

@@ -1,4 +1,4 @@
-"""What a planter did, with the bytes before and after as the host itself sees them."""
+"""Makes changes to a running host, with the bytes before and after as the host itself sees them."""
 
 import struct
 from collections.abc import Sequence
@@ -8,36 +8,7 @@ import msgspec
 from hypervigil.core.errors import UsageError
 from hypervigil.core.units import VirtAddr
 from hypervigil.lab.machine import Machine
-
-
-class Change(msgspec.Struct, frozen=True):
-    """One run of bytes that was changed.
-
-    Attributes:
-        object: what it is, in the kernel's terms ("kvm_x86_ops.handle_exit").
-        address: kernel virtual address of the first byte.
-        before: the bytes as hex, read inside the host through /proc/kcore before planting.
-        after: the same after planting.
-    """
-
-    object: str
-    address: VirtAddr
-    before: str
-    after: str
-
-
-class Planted(msgspec.Struct, frozen=True):
-    """The truth about one planting.
-
-    Attributes:
-        changes: the bytes that are the tampering; the stub's own bytes come last.
-        stub: where the harmless code was put, if any was.
-        values: further addresses and numbers by name ("original": where calls went before).
-    """
-
-    changes: tuple[Change, ...]
-    stub: VirtAddr | None = None
-    values: dict[str, int] = {}
+from hypervigil.lab.truth import Change
 
 
 class Write(msgspec.Struct, frozen=True):

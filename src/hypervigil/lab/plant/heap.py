@@ -11,10 +11,11 @@ from hypervigil.core.errors import MissingMemory, UsageError
 from hypervigil.core.units import PAGE_SIZE, PhysAddr, VirtAddr
 from hypervigil.lab.errors import NotApplicable
 from hypervigil.lab.machine import Machine
-from hypervigil.lab.plant.change import Planted, put, put_pointer
+from hypervigil.lab.plant.change import put, put_pointer
 from hypervigil.lab.plant.pointers import slot_of
 from hypervigil.lab.plant.stub import pass_through
 from hypervigil.lab.symbols import Symbol
+from hypervigil.lab.truth import Planted
 
 _FRAME = 0x000F_FFFF_FFFF_F000
 _IMAGE_START = VirtAddr(0xFFFF_FFFF_8000_0000)

@@ -8,9 +8,10 @@ from hypervigil.core.units import VirtAddr
 from hypervigil.lab.btf import Btf
 from hypervigil.lab.errors import NotApplicable
 from hypervigil.lab.machine import Machine
-from hypervigil.lab.plant.change import Planted, Write, pointer, put_all
+from hypervigil.lab.plant.change import Write, pointer, put_all
 from hypervigil.lab.plant.heap import each_heap_match, on_list
 from hypervigil.lab.plant.tree import without_module
+from hypervigil.lab.truth import Planted
 
 _LIST_IN_MODULE = 8
 _COMM = 16
@@ -57,7 +58,6 @@ def module(machine: Machine, *, name: str, everywhere: bool = False) -> Planted:
         writes += unlink(machine, "module.mkobj.kobj.entry", VirtAddr(this + entry))
         writes += without_module(machine, this)
     changes = put_all(machine, writes)
-    machine.forget_symbols()
     if name in machine.sh("cut -d' ' -f1 /proc/modules").text.split():
         raise UsageError(f"{name} is still in /proc/modules")
     return Planted(changes, values=values)

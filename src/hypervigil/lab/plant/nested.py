@@ -11,8 +11,9 @@ import msgspec
 from hypervigil.core.units import PAGE_SIZE, PhysAddr, VirtAddr
 from hypervigil.lab.errors import NotApplicable
 from hypervigil.lab.machine import Machine
-from hypervigil.lab.plant.change import Planted, put, put_pointer
+from hypervigil.lab.plant.change import put, put_pointer
 from hypervigil.lab.plant.heap import direct
+from hypervigil.lab.truth import Planted
 
 _INTERCEPTS, _ASID, _NESTED, _NESTED_CR3, _RIP = 0x0C, 0x58, 0x90, 0xB0, 0x578
 _CPUID = 1 << 18

@@ -8,10 +8,11 @@ from hypervigil.core.units import PAGE_SIZE, VirtAddr
 from hypervigil.lab.errors import NotApplicable
 from hypervigil.lab.machine import Machine
 from hypervigil.lab.memory import NX, WRITABLE
-from hypervigil.lab.plant.change import Change, Planted, put, put_pointer
+from hypervigil.lab.plant.change import put, put_pointer
 from hypervigil.lab.plant.heap import direct
 from hypervigil.lab.plant.pointers import slot_of
 from hypervigil.lab.plant.stub import jump_far
+from hypervigil.lab.truth import Change, Planted
 
 _SPARE = 512
 

@@ -5,9 +5,10 @@ import struct
 from hypervigil.core.units import VirtAddr
 from hypervigil.lab.errors import NotApplicable
 from hypervigil.lab.machine import Machine
-from hypervigil.lab.plant.change import Planted, put, put_pointer
+from hypervigil.lab.plant.change import put, put_pointer
 from hypervigil.lab.plant.stub import direct_pass_through, pass_through
 from hypervigil.lab.symbols import Symbol
+from hypervigil.lab.truth import Planted
 
 _POINTER = 8
 _GATE = 16

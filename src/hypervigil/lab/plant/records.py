@@ -9,10 +9,11 @@ from hypervigil.core.errors import UsageError
 from hypervigil.core.units import VirtAddr
 from hypervigil.lab.errors import NotApplicable
 from hypervigil.lab.machine import Machine
-from hypervigil.lab.plant.change import Planted, Write, pointer, put, put_all
+from hypervigil.lab.plant.change import Write, pointer, put, put_all
 from hypervigil.lab.plant.pointers import slot_of
 from hypervigil.lab.plant.stub import pass_through
 from hypervigil.lab.symbols import Symbol
+from hypervigil.lab.truth import Planted
 
 _RUN = 24
 _NOTE_TEXT = 4096

@@ -7,9 +7,10 @@ from hypervigil.core.units import VirtAddr
 from hypervigil.lab.encoding import movable
 from hypervigil.lab.errors import NotApplicable
 from hypervigil.lab.machine import Machine
-from hypervigil.lab.plant.change import Planted, put
+from hypervigil.lab.plant.change import put
 from hypervigil.lab.plant.packaged import PackagedModule
 from hypervigil.lab.plant.stub import branch, direct_pass_through, only_returns
+from hypervigil.lab.truth import Planted
 
 _JUMP = 0xE9
 _RETURN = 0xC3

@@ -9,7 +9,8 @@ from hypervigil.core.units import PAGE_SIZE, VirtAddr
 from hypervigil.lab.errors import NotApplicable
 from hypervigil.lab.machine import Machine
 from hypervigil.lab.memory import NX
-from hypervigil.lab.plant.change import Change, put
+from hypervigil.lab.plant.change import put
+from hypervigil.lab.truth import Change
 
 _ENDBR = bytes.fromhex("f30f1efa")
 _RETURN = b"\xc3"

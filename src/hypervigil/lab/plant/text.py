@@ -5,10 +5,11 @@ from hypervigil.core.units import VirtAddr
 from hypervigil.lab.encoding import movable, same_meaning
 from hypervigil.lab.errors import NotApplicable
 from hypervigil.lab.machine import Machine
-from hypervigil.lab.plant.change import Change, Planted, put
+from hypervigil.lab.plant.change import put
 from hypervigil.lab.plant.packaged import PackagedModule
 from hypervigil.lab.plant.stub import branch, direct_pass_through, only_returns
 from hypervigil.lab.symbols import Symbol
+from hypervigil.lab.truth import Change, Planted
 
 _ENDBR = bytes.fromhex("f30f1efa")
 _SEALED = (bytes.fromhex("660f1f00"), bytes.fromhex("0f1f40d6"))
