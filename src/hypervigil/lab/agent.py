@@ -33,7 +33,11 @@ class Agent:
     def __init__(self, path: Path, memory: GuestMemory) -> None:
         self._memory = memory
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self._socket.connect(str(path))
+        try:
+            self._socket.connect(str(path))
+        except OSError as error:
+            self._socket.close()
+            raise UsageError(f"{path}: cannot reach the emulated host: {error.strerror}") from error
         self._buffer = b""
 
     def close(self) -> None:

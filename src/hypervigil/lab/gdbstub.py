@@ -29,6 +29,9 @@ class GdbStub:
         try:
             self._socket.connect(str(path))
             self._ask("Qqemu.PhyMemMode:1")
+        except UsageError:
+            self._socket.close()
+            raise
         except OSError as error:
             self._socket.close()
             raise UsageError(f"{path}: cannot reach QEMU's debugger stub: {error}") from error

@@ -101,7 +101,7 @@ def decode_truth(data: bytes) -> Truth:
     try:
         tree = _translated(msgspec.json.decode(data), lambda text: int(text, 16))
         return msgspec.convert(tree, Truth)
-    except (ValueError, TypeError, msgspec.DecodeError, msgspec.ValidationError) as error:
+    except (AttributeError, ValueError, TypeError, msgspec.DecodeError, msgspec.ValidationError) as error:
         raise DecodeError("truth", str(error)) from error
 
 

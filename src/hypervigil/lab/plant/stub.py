@@ -53,7 +53,10 @@ def room(machine: Machine, where: str, size: int) -> VirtAddr:
 
 
 def _room_in(machine: Machine, where: str, size: int) -> VirtAddr | None:
-    page = VirtAddr(_last_text(machine, where) & ~(PAGE_SIZE - 1))
+    last = _last_text(machine, where)
+    if last is None:
+        return None
+    page = VirtAddr(last & ~(PAGE_SIZE - 1))
     for _ in range(_MOST_PAGES):
         if not _executable(machine, page):
             break
@@ -64,13 +67,11 @@ def _room_in(machine: Machine, where: str, size: int) -> VirtAddr | None:
     return None
 
 
-def _last_text(machine: Machine, where: str) -> VirtAddr:
+def _last_text(machine: Machine, where: str) -> VirtAddr | None:
     if not where:
         return VirtAddr(machine.symbols.find("_etext").address - 1)
     addresses = [s.address for s in machine.symbols if s.module == where and s.kind in _TEXT_KINDS]
-    if not addresses:
-        raise NotApplicable(f"module {where} is not loaded")
-    return max(addresses)
+    return max(addresses, default=None)
 
 
 def _executable(machine: Machine, page: VirtAddr) -> bool:
