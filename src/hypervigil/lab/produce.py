@@ -1,0 +1,200 @@
+"""Makes a scenario real: boots the host, plants, checks that it lives, saves memory and the truth about it."""
+
+import datetime as dt
+import hashlib
+import importlib
+from collections.abc import Callable
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from hypervigil.core.errors import EvidenceError, ProgramError, UsageError
+from hypervigil.lab.errors import NotApplicable
+from hypervigil.lab.images import Format, compress, decompress, save
+from hypervigil.lab.kernels import Kernel, Progress
+from hypervigil.lab.machine import Machine, boot
+from hypervigil.lab.scenarios import Scenario
+from hypervigil.lab.truth import LAB_VERSION, Planted, Truth, decode_truth, encode_truth
+
+_TRIES = 3
+_ANCHORS = (
+    *(
+        "_text",
+        "_stext",
+        "_etext",
+        "linux_banner",
+        "init_top_pgt",
+        "phys_base",
+        "__start_BTF",
+        "init_task",
+        "modules",
+    ),
+    *("sys_call_table", "idt_table", "kvm_x86_ops", "svm_exit_handlers", "kvm_vmx_exit_handlers", "vm_list"),
+)
+
+
+class Production(msgspec.Struct, frozen=True):
+    """The files that a scenario left: images by format, and the truth, which is also beside them as JSON."""
+
+    images: dict[Format, Path]
+    truth_path: Path
+    truth: Truth
+
+
+def plant(machine: Machine, scenario: Scenario) -> Planted | None:
+    """Sets a running host up and plants what the scenario says; None when it plants nothing.
+
+    Raises:
+        NotApplicable: this kernel has no place for it.
+        UsageError: a command inside failed, planting did, or the host does not live on.
+    """
+    for line in scenario.host.setup:
+        machine.text(line)
+    machine.learn_symbols()
+    parameters = dict(scenario.plant)
+    planted = None
+    if parameters:
+        planter = _planter(str(parameters.pop("how")))
+        try:
+            planted = planter(machine, **parameters)
+        except EvidenceError as error:
+            raise UsageError(f"{scenario.name}: {error}") from error
+    machine.check_alive()
+    return planted
+
+
+def _planter(how: str) -> Callable[..., Planted]:
+    module, _, name = how.partition(".")
+    try:
+        function: Any = getattr(importlib.import_module(f"{__package__}.plant.{module}"), name)
+    except (ImportError, AttributeError) as error:
+        raise ProgramError(f"there is no planter {how}") from error
+    planter: Callable[..., Planted] = function
+    return planter
+
+
+def tell(machine: Machine, scenario: Scenario, planted: Planted | None) -> Truth:
+    """The truth about a host as it is now."""
+    symbols = machine.symbols
+    anchors = {name: symbols.named(name)[0].address for name in _ANCHORS if symbols.named(name)}
+    version = machine.qmp.execute("query-version")
+    numbers = version["qemu"]
+    return Truth(
+        scenario=scenario.name,
+        title=scenario.title,
+        kind=scenario.kind,
+        violates=scenario.violates,
+        release=machine.kernel.release,
+        packages=machine.kernel.packages,
+        cmdline=machine.text("cat /proc/cmdline").strip(),
+        qemu=f"{numbers['major']}.{numbers['minor']}.{numbers['micro']}{version['package']}",
+        memory=machine.host.memory,
+        planted=planted,
+        anchors=anchors,
+        nested=machine.counts(),
+        time=dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
+    )
+
+
+def produce(
+    scenario: Scenario,
+    kernel: Kernel,
+    directory: Path,
+    formats: tuple[Format, ...],
+    cache: Path,
+    progress: Progress,
+    *,
+    fresh: bool = False,
+) -> Production:
+    """Leaves a scenario's images and truth in `directory`.
+
+    What was made before for the same kernel, scenario and version of the range comes from the cache. Images of one
+    scenario are from the same stop of the same machine.
+
+    Args:
+        scenario: what to show.
+        kernel: on which kernel.
+        directory: where `<scenario>.<format>` and `<scenario>.truth.json` go.
+        formats: which images to save.
+        cache: where compressed images, kernels and small programs are kept.
+        progress: is told what is being done.
+        fresh: make it anew even if the cache has it.
+
+    Raises:
+        NotApplicable: this kernel has no place for the scenario.
+        UsageError: it could not be done, or a disk is full; the message says why.
+    """
+    kept = cache / "images" / kernel.release / f"{scenario.name}-{_key(scenario, kernel)}"
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        kept.mkdir(parents=True, exist_ok=True)
+        missing = [form for form in formats if not (kept / f"image.{form}.zst").exists()]
+        if fresh or missing or not (kept / "truth.json").exists():
+            made = {*formats, *(form for form in Format if (kept / f"image.{form}.zst").exists())}
+            _make(scenario, kernel, kept, tuple(sorted(made)), cache, progress)
+        return _deliver(scenario, kept, directory, formats)
+    except OSError as error:
+        raise UsageError(f"{error.filename or directory}: {error.strerror}") from error
+
+
+def _key(scenario: Scenario, kernel: Kernel) -> str:
+    programs = resources.files(__package__) / "data" / "guest"
+    parts = [str(LAB_VERSION), scenario.digest, msgspec.json.encode(sorted(kernel.packages.items())).decode()]
+    parts += [file.read_text(encoding="utf-8") for file in sorted(programs.iterdir(), key=lambda item: item.name)]
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
+
+
+def _make(
+    scenario: Scenario,
+    kernel: Kernel,
+    kept: Path,
+    formats: tuple[Format, ...],
+    cache: Path,
+    progress: Progress,
+) -> None:
+    for _ in range(1, _TRIES):
+        try:
+            truth = _once(scenario, kernel, kept, formats, cache, progress)
+        except NotApplicable:
+            raise
+        except UsageError as error:
+            progress(f"{scenario.name} failed, trying again: {error}")
+        else:
+            break
+    else:
+        truth = _once(scenario, kernel, kept, formats, cache, progress)
+    progress(f"compressing {scenario.name}")
+    for form in formats:
+        compress(kept / f"image.{form}")
+    (kept / "truth.json").write_bytes(encode_truth(truth))
+
+
+def _once(
+    scenario: Scenario,
+    kernel: Kernel,
+    kept: Path,
+    formats: tuple[Format, ...],
+    cache: Path,
+    progress: Progress,
+) -> Truth:
+    progress(f"booting {kernel.release} for {scenario.name}")
+    with boot(kernel, scenario.host, cache, progress) as machine:
+        planted = plant(machine, scenario)
+        truth = tell(machine, scenario, planted)
+        with machine.frozen():
+            for form in formats:
+                save(machine, kept / f"image.{form}", form)
+    return truth
+
+
+def _deliver(scenario: Scenario, kept: Path, directory: Path, formats: tuple[Format, ...]) -> Production:
+    images = {}
+    for form in formats:
+        images[form] = directory / f"{scenario.name}.{form}"
+        decompress(kept / f"image.{form}.zst", images[form])
+    told = (kept / "truth.json").read_bytes()
+    truth_path = directory / f"{scenario.name}.truth.json"
+    truth_path.write_bytes(told)
+    return Production(images, truth_path, decode_truth(told))
