@@ -15,7 +15,7 @@ from pathlib import Path
 
 from bench.measure import Cost, best, load, run
 from bench.page import write_page
-from bench.prepare import image_of, symbol_file
+from bench.prepare import make_image, make_symbols
 from bench.sizes import each_size
 
 _OUT = Path("build/bench")
@@ -34,9 +34,9 @@ def main() -> None:
     """Measure, and write the results."""
     options = _options()
     _OUT.mkdir(parents=True, exist_ok=True)
-    image, package_of = image_of(options.image, options.kernel)
+    image, kernel = make_image(options.kernel, _OUT)
     began = time.monotonic()
-    symbols = symbol_file(image, package_of, _OUT)
+    symbols = make_symbols(image, options.kernel, kernel, _OUT)
     prepared = time.monotonic() - began
     ours = best([*_HYPERVIGIL, str(image)], 5)
     theirs = {name: _volatility(plugin, image, symbols) for name, plugin in _PLUGINS.items()}
@@ -59,7 +59,6 @@ def main() -> None:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="bench", description=__doc__)
-    parser.add_argument("--image", default="", help="use this 512 MiB image of --kernel instead of booting one")
     parser.add_argument("--kernel", default="6.1", help="kernel of the lab")
     parser.add_argument("--most", type=int, default=16384, help="largest image, MiB")
     return parser.parse_args()

@@ -6,14 +6,12 @@ the DWARF; the names of the types come from the BTF of the same file, the symbol
 
 import base64
 import contextlib
-import json
-import lzma
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import drgn
 from elftools.elf.elffile import ELFFile
+from elftools.elf.sections import SymbolTableSection
 
 from hypervigil.decode.btf import Btf
 from hypervigil.decode.btf_types import BtfKind
@@ -100,7 +98,7 @@ class Types:
         return reference
 
     def _name(self, kind: drgn.Type) -> str:
-        return kind.tag or f"{_ANONYMOUS}{hash(str(kind)) & 0xFFFFFFFFFFFF:x}"
+        return str(kind.tag) if kind.tag else f"{_ANONYMOUS}{hash(str(kind)) & 0xFFFFFFFFFFFF:x}"
 
     def _enum(self, kind: drgn.Type) -> dict[str, object]:
         name = self._name(kind)
@@ -155,14 +153,16 @@ def make(vmlinux: Path, banner: bytes) -> dict[str, object]:
 
 
 def _structures(elf: ELFFile) -> Iterator[str]:
-    btf = Btf(elf.get_section_by_name(".BTF").data())
+    section = elf.get_section_by_name(".BTF")
+    btf = Btf(b"" if section is None else section.data())
     for kind, word in ((BtfKind.STRUCT, "struct"), (BtfKind.UNION, "union"), (BtfKind.ENUM, "enum")):
         names = {btf.type(type_id).name for type_id in btf.each_id(kind)}
         yield from (f"{word} {name}" for name in sorted(names) if name)
 
 
 def _symbols(elf: ELFFile, program: drgn.Program, types: Types) -> Iterator[tuple[str, dict[str, object]]]:
-    for symbol in elf.get_section_by_name(".symtab").iter_symbols():
+    table = elf.get_section_by_name(".symtab")
+    for symbol in table.iter_symbols() if isinstance(table, SymbolTableSection) else ():
         if not symbol.name or symbol["st_shndx"] == "SHN_UNDEF":
             continue
         entry: dict[str, object] = {"address": symbol["st_value"], "type": {"kind": "base", "name": "void"}}
@@ -170,15 +170,3 @@ def _symbols(elf: ELFFile, program: drgn.Program, types: Types) -> Iterator[tupl
             with contextlib.suppress(LookupError, drgn.BadDataError):
                 entry["type"] = types.refer(program.variable(symbol.name).type_)
         yield symbol.name, entry
-
-
-def main() -> None:
-    """``isf.py VMLINUX BANNER-FILE OUT.json.xz``."""
-    vmlinux, banner, out = sys.argv[1:]
-    data = json.dumps(make(Path(vmlinux), Path(banner).read_bytes())).encode()
-    with lzma.open(out, "wb", preset=1) as file:
-        file.write(data)
-
-
-if __name__ == "__main__":
-    main()

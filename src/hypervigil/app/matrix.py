@@ -8,18 +8,24 @@ applicable checks decide.
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 
 from hypervigil.app.integrity import Options, integrity
 from hypervigil.app.sources import open_source
+from hypervigil.core.errors import EvidenceError
 from hypervigil.core.finding import Verdict, Violation
 from hypervigil.core.report import Report
 from hypervigil.lab.errors import NotApplicable
 from hypervigil.lab.images import Format
 from hypervigil.lab.kernels import Kernel
-from hypervigil.lab.produce import Truth, produce
+from hypervigil.lab.produce import produce
 from hypervigil.lab.scenarios import Scenario
+from hypervigil.lab.truth import Change, Truth
+from hypervigil.memory.kernel import open_kernel
+from hypervigil.memory.open import open_image
+from hypervigil.memory.space import AddressSpace
 
 ENOUGH_DECIDED = 0.95
 """Share of applicable checks that must decide on a sound host."""
@@ -70,27 +76,51 @@ def _cell(scenario: Scenario, kernel: Kernel, directory: Path, cache: Path, prog
         )
     image = made.images[Format.RAW]
     progress(f"judging {scenario.name} on {kernel.release}")
-    report, seconds = judge_image(image)
-    cell = compare(scenario, made.truth, report, seconds)
+    debs = kernel.debs if scenario.packages else ()
+    options = Options(references=tuple((deb.name, deb.read_bytes()) for deb in debs))
+    report, seconds = judge_image(image, options)
+    where = Where(open_kernel(open_image(str(image))).space)
+    cell = compare(scenario, made.truth, report, where, seconds)
     if cell.outcome != "wrong":
         image.unlink()
     return cell
 
 
-def judge_image(image: Path) -> tuple[Report, float]:
+def judge_image(image: Path, options: Options = Options()) -> tuple[Report, float]:  # noqa: B008 - immutable
     """Judge one image, and say how long it took."""
     began = time.monotonic()
     with open_source(str(image)) as source:
-        report = integrity(source, Options(), lambda _what, _done, _total: None).report
+        report = integrity(source, options, lambda _what, _done, _total: None).report
     return report, time.monotonic() - began
 
 
-def compare(scenario: Scenario, truth: Truth, report: Report, seconds: float) -> Cell:
+class Where(NamedTuple):
+    """Finds altered bytes in the image that a report cites by offset."""
+
+    space: AddressSpace
+
+    def cited(self, violation: Violation, change: Change) -> bool:
+        """Whether a violation names an altered object: by its address, by code it shows, or by evidence it cites."""
+        size = max(1, len(change.after) // 2)
+        if violation.address is not None and change.address <= violation.address < change.address + size:
+            return True
+        if any(c.address < change.address + size and c.address + c.size > change.address for c in violation.code):
+            return True
+        try:
+            spans = self.space.spans(change.address, size)
+        except EvidenceError:
+            return False
+        return any(s.start < mine.end and mine.start < s.end for s in spans for mine in violation.spans)
+
+
+def compare(scenario: Scenario, truth: Truth, report: Report, where: Where, seconds: float) -> Cell:
     """Compare a report with the truth about its image."""
     violated = tuple(f.check for f in report.findings if f.verdict is Verdict.VIOLATED)
     coverage = report.coverage
     decided = coverage.decided / coverage.applicable if coverage.applicable else 0.0
-    why = _tampered(truth, report, violated) if scenario.kind == "tampering" else _sound(report, violated, decided)
+    why = (
+        _tampered(scenario, truth, report, where) if scenario.kind == "tampering" else _sound(report, violated, decided)
+    )
     right = "caught" if scenario.kind == "tampering" else "passed"
     if not why and right == "passed":
         undecided = "; ".join(f"{u.check}: {u.why}" for u in coverage.undecided)
@@ -119,11 +149,12 @@ def _made(
     )
 
 
-def _tampered(truth: Truth, report: Report, violated: tuple[str, ...]) -> str:
+def _tampered(scenario: Scenario, truth: Truth, report: Report, where: Where) -> str:
     """Why a tampered image was not judged as it should be; empty if it was."""
+    violated = {f.check for f in report.findings if f.verdict is Verdict.VIOLATED}
     if not violated:
         return f"the verdict is {report.verdict}, nothing is violated"
-    others = sorted(set(violated) - set(truth.violates))
+    others = sorted(violated - set(scenario.violates))
     if others:
         return f"violated beyond what the scenario names: {', '.join(others)}"
     planted = truth.planted
@@ -131,17 +162,10 @@ def _tampered(truth: Truth, report: Report, violated: tuple[str, ...]) -> str:
         return "the scenario planted nothing"
     violations = [v for f in report.findings for v in f.violations]
     altered = [c for c in planted.changes if c.object != "stub"] or list(planted.changes)
-    if any(_names(v, c.address, max(1, len(c.after) // 2)) for v in violations for c in altered):
+    if any(where.cited(violation, change) for violation in violations for change in altered):
         return ""
-    where = ", ".join(f"{c.object} at {c.address:#x}" for c in altered)
-    return f"no violation names {where}"
-
-
-def _names(violation: Violation, address: int, size: int) -> bool:
-    """Whether a violation names an altered object: by address, or by code or data that it shows."""
-    if violation.address is not None and address <= violation.address < address + size:
-        return True
-    return any(code.address < address + size and code.address + code.size > address for code in violation.code)
+    places = ", ".join(f"{c.object} at {c.address:#x}" for c in altered)
+    return f"no violation names {places}"
 
 
 def _sound(report: Report, violated: tuple[str, ...], decided: float) -> str:
