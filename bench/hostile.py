@@ -9,12 +9,13 @@ import sys
 import time
 from pathlib import Path
 
+from tests.laws.mutation import Watched, mutate
+
 from bench.prepare import make_image
 from hypervigil.app.judging import Settings, judge_memory
 from hypervigil.core.evidence import Evidence
 from hypervigil.memory.open import open_image
 from hypervigil.memory.reader import Reader
-from tests.laws.mutation import Watched, mutate
 
 _SETTINGS = Settings("integrity", "image", "default", "2026-01-01T00:00:00Z")
 _KERNELS = ("5.10", "6.1", "6.12", "newest")

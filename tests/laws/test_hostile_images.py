@@ -11,6 +11,7 @@ import pytest
 from hypervigil.app.judging import Judged, Settings, judge_memory
 from hypervigil.core.evidence import Evidence
 from hypervigil.core.finding import Verdict
+from hypervigil.lab.images import Format
 from hypervigil.memory.open import open_image
 from hypervigil.memory.reader import Reader
 from tests.conftest import Produce
@@ -34,7 +35,7 @@ def _judged(memory: Reader) -> Judged:
 
 @pytest.mark.parametrize("kernel", ["5.10", "6.1", "6.12", "newest"])
 def test_mutated_images_end_without_a_fault_of_ours(kernel: str, lab_image: Produce) -> None:
-    image = open_image(str(lab_image(kernel, "plain").images["raw"]))
+    image = open_image(str(lab_image(kernel, "plain").images[Format.RAW]))
     watched = Watched(image)
     _judged(watched)
     pages = sorted(page for page in watched.pages if page < image.ranges[-1].end >> 12)

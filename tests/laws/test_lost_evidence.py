@@ -11,6 +11,7 @@ from hypervigil.core.finding import Verdict
 from hypervigil.core.report import Report
 from hypervigil.core.units import PAGE_SIZE, VirtAddr
 from hypervigil.decode.kallsyms import search_kallsyms
+from hypervigil.lab.images import Format
 from hypervigil.memory.kernel import Kernel, open_kernel
 from hypervigil.memory.open import open_image, read_image
 from hypervigil.memory.reader import Reader
@@ -87,7 +88,7 @@ REMOVALS: dict[str, Remove] = {
 @pytest.mark.parametrize("removal", REMOVALS)
 @pytest.mark.parametrize("kernel", KERNELS)
 def test_nothing_is_cleared_and_nobody_accused(kernel: str, removal: str, lab_image: Produce) -> None:
-    path = lab_image(kernel, "plain").images["raw"]
+    path = lab_image(kernel, "plain").images[Format.RAW]
     image = bytearray(path.read_bytes())
     REMOVALS[removal](image, open_kernel(open_image(str(path))))
     report = _judge(read_image(memoryview(image)))
@@ -97,7 +98,7 @@ def test_nothing_is_cleared_and_nobody_accused(kernel: str, removal: str, lab_im
 
 
 def test_what_depended_on_types_is_not_cleared(lab_image: Produce) -> None:
-    path = lab_image("6.1", "plain").images["raw"]
+    path = lab_image("6.1", "plain").images[Format.RAW]
     image = bytearray(path.read_bytes())
     no_types(image, open_kernel(open_image(str(path))))
     report = _judge(read_image(memoryview(image)))
