@@ -17,6 +17,7 @@ from hypervigil.app.sources import open_source
 from hypervigil.core.errors import EvidenceError
 from hypervigil.core.finding import Verdict, Violation
 from hypervigil.core.report import Report
+from hypervigil.core.units import VirtAddr
 from hypervigil.lab.errors import NotApplicable
 from hypervigil.lab.images import Format
 from hypervigil.lab.kernels import Kernel
@@ -26,6 +27,8 @@ from hypervigil.lab.truth import Change, Truth
 from hypervigil.memory.kernel import open_kernel
 from hypervigil.memory.open import open_image
 from hypervigil.memory.space import AddressSpace
+
+_SITE = 9  # endbr64 and a call
 
 ENOUGH_DECIDED = 0.95
 """Share of applicable checks that must decide on a sound host."""
@@ -162,6 +165,9 @@ def _tampered(scenario: Scenario, truth: Truth, report: Report, where: Where) ->
         return "the scenario planted nothing"
     violations = [v for f in report.findings for v in f.violations]
     altered = [c for c in planted.changes if c.object != "stub"] or list(planted.changes)
+    if "site" in planted.values:
+        site = VirtAddr(planted.values["site"])
+        altered.append(Change(object="the site that shows it", address=site, before="", after="00" * _SITE))
     if any(where.cited(violation, change) for violation in violations for change in altered):
         return ""
     places = ", ".join(f"{c.object} at {c.address:#x}" for c in altered)

@@ -24,6 +24,7 @@ from hypervigil.linux.modules import Module
 from hypervigil.linux.vmap import VmapArea
 from hypervigil.memory.kernel import Kernel
 
+_REWRITTEN = ("bpf_trampoline_", "bpf_dispatcher_")
 _CHUNK = 64  # BPF_PROG_CHUNK_SIZE
 _MAX_IMAGE = 1 << 24
 _MAX_PAGES = 4096
@@ -71,7 +72,9 @@ def _bpf_symbols(kernel: Kernel) -> Iterator[Claim]:
         symbol = kernel.object("struct bpf_ksym", address)
         start, end = number(symbol, "start"), number(symbol, "end")
         if 0 < end - start <= _MAX_IMAGE:
-            yield Claim(start - start % _CHUNK, end, f"BPF {text(symbol, 'name')}", "jit")
+            name = text(symbol, "name")
+            kind = "BPF trampoline" if name.startswith(_REWRITTEN) else "jit"
+            yield Claim(start - start % _CHUNK, end, f"BPF {name}", kind)
     _refuse_gaps(walked)
 
 

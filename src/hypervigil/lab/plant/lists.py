@@ -63,8 +63,10 @@ def module(machine: Machine, *, name: str, everywhere: bool = False) -> Planted:
     return Planted(changes, values=values)
 
 
-def ftrace_ops(machine: Machine) -> Planted:
+def ftrace_ops(machine: Machine, *, traced: str) -> Planted:
     """Takes the first of `ftrace_ops_list` off it; the sites that call it stay as they are.
+
+    What is left to see is the site in `traced` (`values` has it as "site"), which calls a tracer that nobody registered.
 
     Source: include/linux/ftrace.h, `struct ftrace_ops` begins with its function and the next ops.
     """
@@ -73,7 +75,8 @@ def ftrace_ops(machine: Machine) -> Planted:
     if first == machine.symbols.find("ftrace_list_end").address:
         raise NotApplicable("no ftrace ops is registered")
     following = machine.memory.pointer(VirtAddr(first + 8))
-    return Planted(put_all(machine, [pointer("ftrace_ops_list", head, following)]), values={"ops": first})
+    values = {"ops": first, "site": machine.symbols.find(traced).address}
+    return Planted(put_all(machine, [pointer("ftrace_ops_list", head, following)]), values=values)
 
 
 def task(machine: Machine, *, pid_table: bool = False) -> Planted:
