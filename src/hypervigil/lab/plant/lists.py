@@ -66,7 +66,7 @@ def module(machine: Machine, *, name: str, everywhere: bool = False) -> Planted:
 def ftrace_ops(machine: Machine, *, traced: str) -> Planted:
     """Takes the first of `ftrace_ops_list` off it; the sites that call it stay as they are.
 
-    What is left to see is the site in `traced` (`values` has it as "site"), which calls a tracer that nobody registered.
+    What is left to see is the site in `traced` (`values` has it as "site"): it calls a tracer that nobody registered.
 
     Source: include/linux/ftrace.h, `struct ftrace_ops` begins with its function and the next ops.
     """
