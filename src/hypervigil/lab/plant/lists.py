@@ -75,7 +75,7 @@ def ftrace_ops(machine: Machine, *, traced: str) -> Planted:
     if first == machine.symbols.find("ftrace_list_end").address:
         raise NotApplicable("no ftrace ops is registered")
     following = machine.memory.pointer(VirtAddr(first + 8))
-    values = {"ops": first, "site": machine.symbols.find(traced).address}
+    values: dict[str, int] = {"ops": first, "site": machine.symbols.find(traced).address}
     return Planted(put_all(machine, [pointer("ftrace_ops_list", head, following)]), values=values)
 
 
