@@ -65,9 +65,7 @@ class MissingMemory(EvidenceError):
         virtual: whether `address` is a virtual address.
     """
 
-    def __init__(
-        self, address: int, size: int, why: str = "not in the image", *, virtual: bool = False
-    ) -> None:
+    def __init__(self, address: int, size: int, why: str = "not in the image", *, virtual: bool = False) -> None:
         self.address = address
         self.size = size
         self.why = why

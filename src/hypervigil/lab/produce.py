@@ -3,8 +3,9 @@
 import datetime as dt
 import hashlib
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from importlib import resources
+from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from hypervigil.lab.images import Format, compress, decompress, save
 from hypervigil.lab.kernels import Kernel, Progress
 from hypervigil.lab.machine import Machine, boot
 from hypervigil.lab.scenarios import Scenario
-from hypervigil.lab.truth import LAB_VERSION, Planted, Truth, decode_truth, encode_truth
+from hypervigil.lab.truth import Planted, Truth, decode_truth, encode_truth
 
 _TRIES = 3
 _ANCHORS = (
@@ -110,7 +111,7 @@ def produce(
 ) -> Production:
     """Leaves a scenario's images and truth in `directory`.
 
-    What was made before for the same kernel, scenario and version of the range comes from the cache. Images of one
+    What the same range made before of the same scenario and kernel comes from the cache. Images of one
     scenario are from the same stop of the same machine.
 
     Args:
@@ -140,10 +141,20 @@ def produce(
 
 
 def _key(scenario: Scenario, kernel: Kernel) -> str:
-    programs = resources.files(__package__) / "data" / "guest"
-    parts = [str(LAB_VERSION), scenario.digest, msgspec.json.encode(sorted(kernel.packages.items())).decode()]
-    parts += [file.read_text(encoding="utf-8") for file in sorted(programs.iterdir(), key=lambda item: item.name)]
-    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
+    """What an image depends on: the scenario, the kernel, and every file of the range itself."""
+    digest = hashlib.sha256(scenario.digest.encode())
+    digest.update(msgspec.json.encode(sorted(kernel.packages.items())))
+    for file in _each_file(resources.files(__package__)):
+        digest.update(file.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def _each_file(folder: Traversable) -> Iterator[Traversable]:
+    for item in sorted(folder.iterdir(), key=lambda item: item.name):
+        if item.is_dir() and item.name != "scenarios":
+            yield from _each_file(item)
+        elif item.name.endswith((".py", ".c", "init")):
+            yield item
 
 
 def _make(
