@@ -3,6 +3,8 @@
 import datetime as dt
 import hashlib
 import importlib
+import shutil
+import tempfile
 from collections.abc import Callable, Iterator
 from importlib import resources
 from importlib.resources.abc import Traversable
@@ -99,6 +101,17 @@ def tell(machine: Machine, scenario: Scenario, planted: Planted | None) -> Truth
     )
 
 
+class _Job(msgspec.Struct, frozen=True):
+    """One production: what is made of what, and where it is kept."""
+
+    scenario: Scenario
+    kernel: Kernel
+    kept: Path
+    formats: tuple[Format, ...]
+    cache: Path
+    progress: Progress
+
+
 def produce(
     scenario: Scenario,
     kernel: Kernel,
@@ -111,30 +124,31 @@ def produce(
 ) -> Production:
     """Leaves a scenario's images and truth in `directory`.
 
-    What the same range made before of the same scenario and kernel comes from the cache. Images of one
-    scenario are from the same stop of the same machine.
+    What the same range made before of the same scenario and kernel comes from the cache. Images of one scenario are
+    from the same stop of the same machine. Scenarios of one kernel that need the same host go on from one snapshot,
+    and so have the same addresses, unless `fresh` is set.
 
     Args:
         scenario: what to show.
         kernel: on which kernel.
         directory: where `<scenario>.<format>` and `<scenario>.truth.json` go.
         formats: which images to save.
-        cache: where compressed images, kernels and small programs are kept.
+        cache: where compressed images, snapshots, kernels and small programs are kept.
         progress: is told what is being done.
-        fresh: make it anew even if the cache has it.
+        fresh: boot anew, even if the cache has it.
 
     Raises:
         NotApplicable: this kernel has no place for the scenario.
         UsageError: it could not be done, or a disk is full; the message says why.
     """
     kept = cache / "images" / kernel.release / f"{scenario.name}-{_key(scenario, kernel)}"
+    there = {form for form in Format if (kept / f"image.{form}.zst").exists()}
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        kept.mkdir(parents=True, exist_ok=True)
-        missing = [form for form in formats if not (kept / f"image.{form}.zst").exists()]
-        if fresh or missing or not (kept / "truth.json").exists():
-            made = {*formats, *(form for form in Format if (kept / f"image.{form}.zst").exists())}
-            _make(scenario, kernel, kept, tuple(sorted(made)), cache, progress)
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        if fresh or not (kept / "truth.json").exists() or not there.issuperset(formats):
+            wanted = tuple(sorted(there.union(formats)))
+            _make(_Job(scenario, kernel, kept, wanted, cache, progress), fresh=fresh)
         return _deliver(scenario, kept, directory, formats)
     except OSError as error:
         raise UsageError(f"{error.filename or directory}: {error.strerror}") from error
@@ -157,46 +171,40 @@ def _each_file(folder: Traversable) -> Iterator[Traversable]:
             yield item
 
 
-def _make(
-    scenario: Scenario,
-    kernel: Kernel,
-    kept: Path,
-    formats: tuple[Format, ...],
-    cache: Path,
-    progress: Progress,
-) -> None:
-    for _ in range(1, _TRIES):
+def _make(job: _Job, *, fresh: bool) -> None:
+    """Makes all of one production or leaves nothing of it."""
+    with tempfile.TemporaryDirectory(dir=job.kept.parent) as directory:
+        new = Path(directory) / "new"
+        new.mkdir()
+        truth = _persistently(job, new, fresh=fresh)
+        job.progress(f"compressing {job.scenario.name}")
+        for form in job.formats:
+            compress(new / f"image.{form}")
+        (new / "truth.json").write_bytes(encode_truth(truth))
+        shutil.rmtree(job.kept, ignore_errors=True)
+        new.rename(job.kept)
+
+
+def _persistently(job: _Job, new: Path, *, fresh: bool) -> Truth:
+    """Tries more than once; only the first time from a snapshot."""
+    for attempt in range(1, _TRIES):
         try:
-            truth = _once(scenario, kernel, kept, formats, cache, progress)
+            return _once(job, new, snapshots=attempt == 1 and not fresh)
         except NotApplicable:
             raise
         except UsageError as error:
-            progress(f"{scenario.name} failed, trying again: {error}")
-        else:
-            break
-    else:
-        truth = _once(scenario, kernel, kept, formats, cache, progress)
-    progress(f"compressing {scenario.name}")
-    for form in formats:
-        compress(kept / f"image.{form}")
-    (kept / "truth.json").write_bytes(encode_truth(truth))
+            job.progress(f"{job.scenario.name} failed, trying again: {error}")
+    return _once(job, new, snapshots=False)
 
 
-def _once(
-    scenario: Scenario,
-    kernel: Kernel,
-    kept: Path,
-    formats: tuple[Format, ...],
-    cache: Path,
-    progress: Progress,
-) -> Truth:
-    progress(f"booting {kernel.release} for {scenario.name}")
-    with boot(kernel, scenario.host, cache, progress) as machine:
-        planted = plant(machine, scenario)
-        truth = tell(machine, scenario, planted)
+def _once(job: _Job, new: Path, *, snapshots: bool) -> Truth:
+    job.progress(f"starting {job.kernel.release} for {job.scenario.name}")
+    with boot(job.kernel, job.scenario.host, job.cache, job.progress, snapshots=snapshots) as machine:
+        planted = plant(machine, job.scenario)
+        truth = tell(machine, job.scenario, planted)
         with machine.frozen():
-            for form in formats:
-                save(machine, kept / f"image.{form}", form)
+            for form in job.formats:
+                save(machine.qmp, machine.place.ram, new / f"image.{form}", form)
     return truth
 
 
