@@ -164,8 +164,10 @@ class _Walk:
         """Read all tables of one level; keep the leaves that were asked for, return the tables of the next level."""
         shift = 12 + 9 * (level - 1)
         parts = [frontier.pick(slice(0))]
-        for at in range(0, frontier.base.size, _BATCH):
-            parts.append(self._admitted(self._batch(frontier.pick(slice(at, at + _BATCH)), shift, level)))
+        parts += (
+            self._admitted(self._batch(frontier.pick(slice(at, at + _BATCH)), shift, level))
+            for at in range(0, frontier.base.size, _BATCH)
+        )
         return _Frontier(
             np.concatenate([part.base for part in parts]),
             np.concatenate([part.table for part in parts]),
