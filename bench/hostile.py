@@ -37,7 +37,7 @@ def main() -> None:
     count = int(sys.argv[1]) if len(sys.argv) > 1 else 1000
     folder = Path("build/bench")
     folder.mkdir(parents=True, exist_ok=True)
-    results = {}
+    results: dict[str, object] = {}
     for name in _KERNELS:
         image = open_image(str(make_image(name, folder)[0]))
         watched = Watched(image)

@@ -82,7 +82,7 @@ class Types:
             self.user[name] = {"size": kind.size or 0, "kind": shape, "fields": fields}
 
     def _integer(self, kind: drgn.Type) -> str:
-        name = _DWARF_NAMES.get(kind.name, kind.name)
+        name = str(_DWARF_NAMES.get(kind.name, kind.name))
         self.base.setdefault(name, _integer(kind.size or 0, signed=kind.is_signed))
         return name
 

@@ -179,7 +179,7 @@ def _spaced(name: str) -> str:
 
 def _cited_chunks(evidence: str, findings: tuple[Finding, ...]) -> tuple[int, ...]:
     spans: list[Span] = [span for f in findings for v in f.violations for span in v.spans]
-    found = {index for s in spans if s.evidence == evidence for index in (s.start // CHUNK, (s.end - 1) // CHUNK)}
+    found = {i for s in spans if s.evidence == evidence for i in range(s.start // CHUNK, (s.end - 1) // CHUNK + 1)}
     return tuple(sorted(found))
 
 

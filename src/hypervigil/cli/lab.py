@@ -162,7 +162,9 @@ _FORMAT = click.option(
     show_default=True,
     help="The image's layout; may be given more than once.",
 )
-_OUTPUT = click.option("-o", "--output", type=click.Path(path_type=Path), required=True)
+_OUTPUT = click.option(
+    "-o", "--output", type=click.Path(path_type=Path), required=True, help="Where images and truth go."
+)
 
 
 @lab.command()
@@ -275,7 +277,14 @@ def _made_with(cells: list[Cell]) -> str:
 
 
 @lab.command()
-@click.option("-o", "--output", type=click.Path(path_type=Path), default=Path("build/demo"), show_default=True)
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    default=Path("build/demo"),
+    show_default=True,
+    help="Where the two images and the page go.",
+)
 @click.pass_context
 def demo(ctx: click.Context, output: Path) -> int:
     """Boots a KVM host, judges it clean, hooks its hypervisor from outside, and finds the hook."""
