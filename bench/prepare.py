@@ -33,7 +33,7 @@ def make_image(kernel_name: str, folder: Path) -> tuple[Path, Kernel]:
     if not image.exists():
         host = msgspec.structs.replace(named("plain").host, memory=_MIB)
         with boot(kernel, host, cache, _say) as machine, machine.frozen():
-            save(machine, image.absolute(), Format.RAW)
+            save(machine.qmp, machine.place.ram, image.absolute(), Format.RAW)
     return image, kernel
 
 

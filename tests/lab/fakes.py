@@ -16,7 +16,7 @@ from hypervigil.lab.scenarios import Host
 from hypervigil.lab.symbols import Symbol, Symbols
 
 KERNEL = VirtAddr(0xFFFF_FFFF_8100_0000)
-MODULE = VirtAddr(0xFFFF_FFFF_C010_0000)
+MODULE = VirtAddr(0xFFFF_FFFF_C004_0000)
 HEAP = VirtAddr(0xFFFF_8880_0000_0000)
 """Where the fake kernel, a fake module and the direct map begin."""
 

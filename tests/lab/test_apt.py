@@ -80,16 +80,3 @@ def test_lists_are_fetched_once_a_day_into_a_folder_of_their_own(
     assert f"Dir::State::Lists={tmp_path}/trixie/lists" in updates[0]
     assert "Dir::Etc::SourceParts=/dev/null" in updates[0]
     assert "mirror.test/debian/ trixie main" in (tmp_path / "trixie/sources.list").read_text()
-
-
-@pytest.mark.parametrize(
-    ("command", "reason"),
-    [
-        (["no-such-program-here"], "is missing"),
-        (["sh", "-c", "echo one >&2; echo two >&2; exit 3"], "cannot: two"),
-        (["false"], "cannot: status 1"),
-    ],
-)
-def test_a_failing_command_is_told(command: list[str], reason: str) -> None:
-    with pytest.raises(UsageError, match=reason):
-        apt.run(command, "cannot")

@@ -93,46 +93,68 @@ def test_page_tables_are_found_from_the_hosts_own_words(tmp_path: Path) -> None:
 
 
 class Trial:
-    """Boots that fail until one does not."""
+    """Boots and resumptions that fail until one does not."""
 
-    def __init__(self, failures: int, machine: Machine | None = None) -> None:
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, folder: Path, failures: int) -> None:
         self.failures = failures
-        self.boots = 0
-        self.machine = machine
+        self.tried: list[str] = []
+        self.folder = folder
+        monkeypatch.setattr(module, "_up", lambda _stack, _start, kept: self._try("boot", kept))
+        monkeypatch.setattr(module, "_go_on", lambda _stack, _start, kept: self._try("resume", kept))
+        monkeypatch.setattr(module, "build_initramfs", lambda *_: folder / "initrd")
+        monkeypatch.setattr("hypervigil.lab.snapshot._qemu_version", lambda: "7.2")
 
-    def up(self, *_: object) -> Machine:
-        self.boots += 1
-        if self.boots <= self.failures:
+    def _try(self, what: str, kept: Path | None) -> None:
+        self.tried.append(what)
+        if len(self.tried) <= self.failures:
             raise UsageError("stray int3")
-        return self.machine  # type: ignore[return-value]  # what it is does not matter here
+        if what == "boot" and kept is not None:
+            kept.mkdir(parents=True)
+            (kept / "state").touch()
+            (kept / "ram.zst").touch()
+
+    def boot(self, *, snapshots: bool = False) -> list[str]:
+        """What was told of a boot with at most three tries."""
+        said: list[str] = []
+        kernel = Kernel("6.1", {}, self.folder, self.folder)
+        with boot(kernel, Host(), self.folder, said.append, tries=3, snapshots=snapshots):
+            pass
+        return said
 
 
 @pytest.mark.parametrize(("failures", "boots"), [(0, 1), (2, 3)])
 def test_a_boot_is_tried_again(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, failures: int, boots: int) -> None:
-    trial = Trial(failures)
-    said: list[str] = []
-    monkeypatch.setattr(module, "_up", trial.up)
-    monkeypatch.setattr(module, "build_initramfs", lambda *_: tmp_path)
-    with boot(Kernel("6.1", {}, tmp_path, tmp_path), Host(), tmp_path, said.append, tries=3):
-        pass
-    assert trial.boots == boots
-    assert len(said) == failures
+    trial = Trial(monkeypatch, tmp_path, failures)
+    assert len(trial.boot()) == failures
+    assert trial.tried == ["boot"] * boots
 
 
 def test_the_last_failure_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(module, "_up", Trial(9).up)
-    monkeypatch.setattr(module, "build_initramfs", lambda *_: tmp_path)
-    with (
-        pytest.raises(UsageError, match="stray int3"),
-        boot(Kernel("6.1", {}, tmp_path, tmp_path), Host(), tmp_path, print, tries=2),
-    ):
-        pass
+    with pytest.raises(UsageError, match="stray int3"):
+        Trial(monkeypatch, tmp_path, 9).boot()
+
+
+def test_the_second_host_of_its_kind_goes_on_from_a_snapshot(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    trial = Trial(monkeypatch, tmp_path, 0)
+    trial.boot(snapshots=True)
+    trial.boot(snapshots=True)
+    trial.boot()
+    assert trial.tried == ["boot", "resume", "boot"]
+
+
+def test_a_snapshot_that_cannot_be_used_is_replaced(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    Trial(monkeypatch, tmp_path, 0).boot(snapshots=True)
+    trial = Trial(monkeypatch, tmp_path, 1)
+    assert "cannot be used: stray int3" in trial.boot(snapshots=True)[0]
+    trial.boot(snapshots=True)
+    assert trial.tried == ["resume", "boot", "resume"]
 
 
 @pytest.mark.lab
-def test_a_real_host_boots_is_changed_and_lives_on() -> None:
+@pytest.mark.parametrize("how", ["booted", "resumed"])
+def test_a_real_host_is_changed_and_lives_on(how: str) -> None:
     cache = cache_directory(None)
-    with boot(fetch("6.1", cache, print), Host(), cache, print) as machine:
+    with boot(fetch("6.1", cache, print), Host(), cache, print, snapshots=how == "resumed") as machine:
         banner = machine.symbols.find("linux_banner").address
         assert machine.peek(banner, 14) == machine.memory.read(banner, 14) == b"Linux version "
         planted = table_slot(machine, table=["kvm_x86_ops"], function=["svm_handle_exit", "handle_exit"])

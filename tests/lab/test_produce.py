@@ -11,6 +11,7 @@ from hypervigil.lab.errors import NotApplicable
 from hypervigil.lab.images import Format
 from hypervigil.lab.kernels import Kernel
 from hypervigil.lab.produce import plant, produce, tell
+from hypervigil.lab.qemu import Place
 from hypervigil.lab.scenarios import Scenario, parse_scenario
 from hypervigil.lab.truth import Planted, decode_truth
 from tests.lab.fakes import KERNEL, FakeMachine, Ram, fake_machine, sym
@@ -45,10 +46,12 @@ class Range:
         self.folder = folder
         self.boots = 0
         self.failures: list[UsageError] = []
+        self.snapshots: list[bool] = []
 
     @contextmanager
-    def boot(self, *_: object) -> Iterator[FakeMachine]:
+    def boot(self, *_: object, snapshots: bool = False) -> Iterator[FakeMachine]:
         self.boots += 1
+        self.snapshots.append(snapshots)
         if self.failures:
             raise self.failures.pop()
         folder = self.folder / f"boot{self.boots}"
@@ -57,6 +60,7 @@ class Range:
         ram.page(KERNEL, bytes(32))
         with fake_machine(ram, SYMBOLS, lambda command: "quiet\n" if "cmdline" in command else "") as machine:
             machine.qmp = Monitor()  # type: ignore[assignment]  # stands in for QEMU
+            machine.place = Place(0, folder, ram.path, machine.kernel, machine.host)
             yield machine
 
 
@@ -118,7 +122,7 @@ def test_a_failure_is_tried_again_and_at_last_told(lab: Range, tmp_path: Path) -
     said: list[str] = []
     lab.failures = [UsageError("odd"), UsageError("odd")]
     produce(scenario(), KERNEL_6_1, tmp_path / "a", (), tmp_path / "cache", said.append)
-    assert lab.boots == 3
+    assert lab.snapshots == [True, False, False]
     assert sum("trying again: odd" in line for line in said) == 2
     lab.failures = [UsageError("odd")] * 3
     with pytest.raises(UsageError, match="odd"):
@@ -131,14 +135,15 @@ def test_what_has_no_place_is_not_tried_again(lab: Range, tmp_path: Path) -> Non
     assert lab.boots == 1
 
 
-def test_a_full_disk_is_told(lab: Range, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.usefixtures("lab")
+def test_a_full_disk_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device", "image.raw")
 
     monkeypatch.setattr(module, "save", full)
     with pytest.raises(UsageError, match=r"image\.raw: No space left on device"):
         produce(scenario(), KERNEL_6_1, tmp_path, (Format.RAW,), tmp_path / "cache", print)
-    assert lab.boots == 1
+    assert list((tmp_path / "cache" / "images" / KERNEL_6_1.release).iterdir()) == []
 
 
 def test_an_unknown_planter_is_our_mistake(lab: Range) -> None:

@@ -51,7 +51,7 @@ def demonstrate(directory: Path, cache: Path, say: Callable[[str], None]) -> Sho
     with boot(kernel, scenario.host, cache, say) as machine:
         before, after = directory / "clean.raw", directory / "hooked.raw"
         with machine.frozen():
-            save(machine, before, Format.RAW)
+            save(machine.qmp, machine.place.ram, before, Format.RAW)
         say("judging the clean host")
         clean, seconds = judge_image(before)
         say(f"{clean.verdict} after {seconds:.1f} s")
@@ -59,7 +59,7 @@ def demonstrate(directory: Path, cache: Path, say: Callable[[str], None]) -> Sho
         say("a pass-through hook was written into the running host's memory, from outside; its guest runs on")
         machine.check_alive()
         with machine.frozen():
-            save(machine, after, Format.RAW)
+            save(machine.qmp, machine.place.ram, after, Format.RAW)
     say("judging the hooked host")
     hooked, seconds = judge_image(after)
     say(f"{hooked.verdict} after {seconds:.1f} s")

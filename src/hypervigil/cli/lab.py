@@ -178,7 +178,7 @@ def dump(ctx: click.Context, output: Path, formats: tuple[str, ...], pid: int | 
         for form in formats:
             path = output if len(formats) == 1 else output.with_name(f"{output.name}.{form}")
             try:
-                save(machine, path.absolute(), Format(form))
+                save(machine.qmp, machine.place.ram, path.absolute(), Format(form))
             except OSError as error:
                 raise UsageError(f"{path}: {error.strerror}") from error
             click.echo(path)

@@ -5,19 +5,17 @@ proxy, with a local mirror, and names no host here. Source: apt-get(8), apt.conf
 """
 
 import re
-import shutil
-import subprocess
 import time
 from pathlib import Path
 
 from hypervigil.core.errors import UsageError
+from hypervigil.lab.programs import run
 
 _KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 _KERNEL_PART = re.compile(r"linux-(?:image|binary|modules|base)-(?:\d|cloud|rt|amd64).*")
 _NUMBERED = re.compile(r"linux-[a-z]+-(?:unsigned-)?\d")
 _FRESH = 24 * 3600
 _MOST_PARTS = 16
-_TIMEOUT = 900
 
 
 class Suite:
@@ -94,31 +92,6 @@ class Suite:
         if not new:
             raise UsageError(f"apt-get left no file for {package} {version}")
         return new.pop()
-
-
-def run(command: list[str], failure: str, directory: Path | None = None) -> str:
-    """The output of a command.
-
-    Raises:
-        UsageError: it is not installed or fails; begins with `failure`.
-    """
-    if shutil.which(command[0]) is None:
-        raise UsageError(f"{command[0]} is missing; the range needs Debian's apt and dpkg")
-    try:
-        result = subprocess.run(  # noqa: S603 - fixed commands, no shell
-            command,
-            cwd=directory,
-            capture_output=True,
-            check=False,
-            timeout=_TIMEOUT,
-            stdin=subprocess.DEVNULL,
-        )
-    except subprocess.TimeoutExpired as error:
-        raise UsageError(f"{failure}: no answer within {_TIMEOUT} s") from error
-    if result.returncode:
-        reason = result.stderr.decode(errors="backslashreplace").strip().splitlines()
-        raise UsageError(f"{failure}: {reason[-1] if reason else f'status {result.returncode}'}")
-    return result.stdout.decode(errors="backslashreplace")
 
 
 def mirrors() -> list[tuple[str, bool]]:

@@ -18,7 +18,7 @@ from hypervigil.lab.kernels import Kernel, each_module, module_data, module_name
 from hypervigil.lab.scenarios import Host
 
 _DIRECTORIES = ("bin", "dev", "mod", "proc", "run", "sys")
-_PROGRAMS = ("agent", "bpf", "hold", "idle", "nest")
+_PROGRAMS = ("agent", "bpf", "hold", "idle", "nest", "park")
 _SIGNED = b"~Module signature appended~\n"
 _SIGNATURE = 12
 _COMPILE = ("gcc", "-static", "-O2", "-Wall", "-pthread")

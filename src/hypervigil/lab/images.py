@@ -9,7 +9,7 @@ from pathlib import Path
 import zstandard
 
 from hypervigil.core.units import PAGE_SIZE
-from hypervigil.lab.machine import Machine
+from hypervigil.lab.qmp import Qmp
 
 _LIME = struct.Struct("<IIQQ8x")
 _LIME_MAGIC = 0x4C694D45
@@ -29,36 +29,45 @@ class Format(StrEnum):
     LIME = "lime"
 
 
-def save(machine: Machine, path: Path, form: Format) -> None:
+def save(qmp: Qmp, ram: Path, path: Path, form: Format) -> None:
     """Writes the machine's memory to `path`, which appears only when it is complete.
 
     Zero pages of raw and LiME images are holes. The machine should stand still.
+
+    Args:
+        qmp: the machine's QMP connection.
+        ram: the file that is its memory.
+        path: where the image goes.
+        form: its layout.
     """
     partial = path.with_name(path.name + ".partial")
     if form in {Format.ELF, Format.ELF_PAGING}:
         protocol = f"file:{partial}"
-        machine.qmp.execute("dump-guest-memory", paging=form is Format.ELF_PAGING, protocol=protocol)
+        qmp.execute("dump-guest-memory", paging=form is Format.ELF_PAGING, protocol=protocol)
         partial.chmod(0o644)
         subprocess.run(["fallocate", "--dig-holes", str(partial)], check=False, capture_output=True)  # noqa: S603, S607 - only saves room
     else:
-        _write_ranges(machine, partial, lime=form is Format.LIME)
+        size = ram.stat().st_size
+        head = _LIME.pack(_LIME_MAGIC, 1, 0, size - 1) if form is Format.LIME else b""
+        write_sparse(ram, partial, head)
     partial.replace(path)
 
 
-def _write_ranges(machine: Machine, path: Path, *, lime: bool) -> None:
-    with path.open("wb") as file:
-        if lime:
-            file.write(_LIME.pack(_LIME_MAGIC, 1, 0, machine.memory.size - 1))
-        start = file.tell()
-        for at in range(0, machine.memory.size, PAGE_SIZE):
-            page = machine.memory.page(at)
-            if page.count(0) != PAGE_SIZE:
-                file.seek(start + at)
-                file.write(page)
-        file.truncate(start + machine.memory.size)
+def write_sparse(source: Path, path: Path, head: bytes = b"") -> None:
+    """Writes `head` and the content of a file to `path`, with holes where whole pages are zero."""
+    with source.open("rb") as content, path.open("wb") as file:
+        file.write(head)
+        while block := content.read(_BLOCK):
+            for at in range(0, len(block), PAGE_SIZE):
+                page = block[at : at + PAGE_SIZE]
+                if page.count(0) == len(page):
+                    file.seek(len(page), os.SEEK_CUR)
+                else:
+                    file.write(page)
+        file.truncate(file.tell())
 
 
-def compress(path: Path, *, level: int = 9) -> Path:
+def compress(path: Path, *, level: int = 3) -> Path:
     """Replaces a file with its zstd form and returns that path (`path`.zst)."""
     target = path.with_name(path.name + ".zst")
     partial = path.with_name(path.name + ".zst.partial")

@@ -12,7 +12,8 @@ import msgspec
 import zstandard
 
 from hypervigil.core.errors import UsageError
-from hypervigil.lab.apt import Suite, fields, run
+from hypervigil.lab.apt import Suite, fields
+from hypervigil.lab.programs import run
 
 _SUITES = {"5.10": "bullseye", "6.1": "bookworm", "6.12": "trixie", "newest": "sid"}
 _PACKAGE = "linux-image-cloud-amd64"

@@ -8,12 +8,16 @@ most often on Linux 7.2, so a boot is tried more than once and only a sound one 
 
 import contextlib
 import re
+import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
+
 from hypervigil.core.errors import UsageError
 from hypervigil.core.units import PhysAddr, VirtAddr
+from hypervigil.lab import snapshot
 from hypervigil.lab.agent import Agent, Output
 from hypervigil.lab.btf import Btf
 from hypervigil.lab.guest import build_initramfs
@@ -193,39 +197,78 @@ def boot(
     *,
     tries: int = _TRIES,
     timeout: float = 120.0,
+    snapshots: bool = False,
 ) -> Iterator[Machine]:
     """A host whose nested guests run; it is ended when the `with` ends.
 
     Args:
         kernel: what to boot.
         host: its shape, guests and modules.
-        cache: where small programs and initial file systems are kept.
+        cache: where small programs, initial file systems and snapshots are kept.
         progress: is told of boots that failed.
         tries: how many boots to try.
         timeout: seconds for one boot.
+        snapshots: go on from a snapshot of such a host if there is one, else keep one; hosts from the same snapshot
+            have the same addresses.
 
     Raises:
         UsageError: it did not come up, or a package is missing on this machine.
     """
-    initrd = build_initramfs(kernel, host, cache)
+    start = _Start(kernel, build_initramfs(kernel, host, cache), host, cache, timeout)
+    kept = snapshot.snapshot_path(kernel, host, start.initrd, cache) if snapshots else None
     with contextlib.ExitStack() as stack:
-        for attempt in range(1, tries):
-            try:
-                machine = _up(stack, kernel, initrd, host, cache, timeout)
-            except UsageError as error:
-                stack.close()
-                progress(f"boot {attempt} of {tries} of {kernel.release} failed: {error}")
-            else:
-                break
+        if kept is None or not snapshot.exists(kept):
+            yield _booted(stack, start, progress, tries, kept)
         else:
-            machine = _up(stack, kernel, initrd, host, cache, timeout)
-        yield machine
+            yield _resumed(stack, start, progress, tries, kept)
 
 
-def _up(stack: contextlib.ExitStack, kernel: Kernel, initrd: Path, host: Host, cache: Path, timeout: float) -> Machine:
-    place = stack.enter_context(running(kernel, initrd, host, cache))
+class _Start(msgspec.Struct, frozen=True):
+    """All that one boot needs."""
+
+    kernel: Kernel
+    initrd: Path
+    host: Host
+    cache: Path
+    timeout: float
+
+
+def _booted(stack: contextlib.ExitStack, start: _Start, progress: Progress, tries: int, kept: Path | None) -> Machine:
+    for attempt in range(1, tries):
+        try:
+            return _up(stack, start, kept)
+        except UsageError as error:
+            stack.close()
+            progress(f"boot {attempt} of {tries} of {start.kernel.release} failed: {error}")
+    return _up(stack, start, kept)
+
+
+def _resumed(stack: contextlib.ExitStack, start: _Start, progress: Progress, tries: int, kept: Path) -> Machine:
+    try:
+        return _go_on(stack, start, kept)
+    except UsageError as error:
+        stack.close()
+        progress(f"the snapshot of {start.kernel.release} cannot be used: {error}")
+    shutil.rmtree(kept, ignore_errors=True)
+    return _booted(stack, start, progress, tries, kept)
+
+
+def _up(stack: contextlib.ExitStack, start: _Start, kept: Path | None) -> Machine:
+    place = stack.enter_context(running(start.kernel, start.initrd, start.host, start.cache))
     machine = Machine(place)
     stack.callback(machine.close)
-    machine.wait_ready(timeout)
-    machine.check_alive(timeout)
+    machine.wait_ready(start.timeout)
+    machine.check_alive(start.timeout)
+    if kept is not None:
+        snapshot.take(machine.qmp, place.ram, kept)
+    return machine
+
+
+def _go_on(stack: contextlib.ExitStack, start: _Start, kept: Path) -> Machine:
+    place = stack.enter_context(running(start.kernel, start.initrd, start.host, start.cache, kept))
+    machine = Machine(place)
+    stack.callback(machine.close)
+    snapshot.resume(machine.qmp, kept)
+    machine.agent.ping()
+    machine.check_alive(start.timeout)
     return machine

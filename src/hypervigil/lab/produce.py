@@ -3,8 +3,11 @@
 import datetime as dt
 import hashlib
 import importlib
-from collections.abc import Callable
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
 from importlib import resources
+from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +19,7 @@ from hypervigil.lab.images import Format, compress, decompress, save
 from hypervigil.lab.kernels import Kernel, Progress
 from hypervigil.lab.machine import Machine, boot
 from hypervigil.lab.scenarios import Scenario
-from hypervigil.lab.truth import LAB_VERSION, Planted, Truth, decode_truth, encode_truth
+from hypervigil.lab.truth import Planted, Truth, decode_truth, encode_truth
 
 _TRIES = 3
 _ANCHORS = (
@@ -98,6 +101,17 @@ def tell(machine: Machine, scenario: Scenario, planted: Planted | None) -> Truth
     )
 
 
+class _Job(msgspec.Struct, frozen=True):
+    """One production: what is made of what, and where it is kept."""
+
+    scenario: Scenario
+    kernel: Kernel
+    kept: Path
+    formats: tuple[Format, ...]
+    cache: Path
+    progress: Progress
+
+
 def produce(
     scenario: Scenario,
     kernel: Kernel,
@@ -110,82 +124,87 @@ def produce(
 ) -> Production:
     """Leaves a scenario's images and truth in `directory`.
 
-    What was made before for the same kernel, scenario and version of the range comes from the cache. Images of one
-    scenario are from the same stop of the same machine.
+    What the same range made before of the same scenario and kernel comes from the cache. Images of one scenario are
+    from the same stop of the same machine. Scenarios of one kernel that need the same host go on from one snapshot,
+    and so have the same addresses, unless `fresh` is set.
 
     Args:
         scenario: what to show.
         kernel: on which kernel.
         directory: where `<scenario>.<format>` and `<scenario>.truth.json` go.
         formats: which images to save.
-        cache: where compressed images, kernels and small programs are kept.
+        cache: where compressed images, snapshots, kernels and small programs are kept.
         progress: is told what is being done.
-        fresh: make it anew even if the cache has it.
+        fresh: boot anew, even if the cache has it.
 
     Raises:
         NotApplicable: this kernel has no place for the scenario.
         UsageError: it could not be done, or a disk is full; the message says why.
     """
     kept = cache / "images" / kernel.release / f"{scenario.name}-{_key(scenario, kernel)}"
+    there = {form for form in Format if (kept / f"image.{form}.zst").exists()}
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        kept.mkdir(parents=True, exist_ok=True)
-        missing = [form for form in formats if not (kept / f"image.{form}.zst").exists()]
-        if fresh or missing or not (kept / "truth.json").exists():
-            made = {*formats, *(form for form in Format if (kept / f"image.{form}.zst").exists())}
-            _make(scenario, kernel, kept, tuple(sorted(made)), cache, progress)
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        if fresh or not (kept / "truth.json").exists() or not there.issuperset(formats):
+            wanted = tuple(sorted(there.union(formats)))
+            _make(_Job(scenario, kernel, kept, wanted, cache, progress), fresh=fresh)
         return _deliver(scenario, kept, directory, formats)
     except OSError as error:
         raise UsageError(f"{error.filename or directory}: {error.strerror}") from error
 
 
 def _key(scenario: Scenario, kernel: Kernel) -> str:
-    programs = resources.files(__package__) / "data" / "guest"
-    parts = [str(LAB_VERSION), scenario.digest, msgspec.json.encode(sorted(kernel.packages.items())).decode()]
-    parts += [file.read_text(encoding="utf-8") for file in sorted(programs.iterdir(), key=lambda item: item.name)]
-    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
+    """What an image depends on: the scenario, the kernel, and every file of the range itself."""
+    digest = hashlib.sha256(msgspec.json.encode((scenario.name, scenario.host, sorted(scenario.plant.items()))))
+    digest.update(msgspec.json.encode(sorted(kernel.packages.items())))
+    for file in _each_file(resources.files(__package__)):
+        digest.update(file.read_bytes())
+    return digest.hexdigest()[:16]
 
 
-def _make(
-    scenario: Scenario,
-    kernel: Kernel,
-    kept: Path,
-    formats: tuple[Format, ...],
-    cache: Path,
-    progress: Progress,
-) -> None:
-    for _ in range(1, _TRIES):
+def _each_file(folder: Traversable) -> Iterator[Traversable]:
+    for item in sorted(folder.iterdir(), key=lambda item: item.name):
+        if item.is_dir() and item.name != "scenarios":
+            yield from _each_file(item)
+        elif item.name.endswith((".py", ".c", "init")):
+            yield item
+
+
+def _make(job: _Job, *, fresh: bool) -> None:
+    """Makes all of one production or leaves nothing of it."""
+    with tempfile.TemporaryDirectory(dir=job.kept.parent) as directory:
+        new = Path(directory) / "new"
+        new.mkdir()
+        truth = _persistently(job, new, fresh=fresh)
+        job.progress(f"compressing {job.scenario.name}")
+        for form in job.formats:
+            compress(new / f"image.{form}")
+        (new / "truth.json").write_bytes(encode_truth(truth))
+        shutil.rmtree(job.kept, ignore_errors=True)
+        new.rename(job.kept)
+
+
+def _persistently(job: _Job, new: Path, *, fresh: bool) -> Truth:
+    """Tries more than once; only the first time from a snapshot."""
+    for attempt in range(1, _TRIES):
         try:
-            truth = _once(scenario, kernel, kept, formats, cache, progress)
+            return _once(job, new, snapshots=attempt == 1 and not fresh)
         except NotApplicable:
             raise
         except UsageError as error:
-            progress(f"{scenario.name} failed, trying again: {error}")
-        else:
-            break
-    else:
-        truth = _once(scenario, kernel, kept, formats, cache, progress)
-    progress(f"compressing {scenario.name}")
-    for form in formats:
-        compress(kept / f"image.{form}")
-    (kept / "truth.json").write_bytes(encode_truth(truth))
+            job.progress(f"{job.scenario.name} failed, trying again: {error}")
+    return _once(job, new, snapshots=False)
 
 
-def _once(
-    scenario: Scenario,
-    kernel: Kernel,
-    kept: Path,
-    formats: tuple[Format, ...],
-    cache: Path,
-    progress: Progress,
-) -> Truth:
-    progress(f"booting {kernel.release} for {scenario.name}")
-    with boot(kernel, scenario.host, cache, progress) as machine:
-        planted = plant(machine, scenario)
-        truth = tell(machine, scenario, planted)
+def _once(job: _Job, new: Path, *, snapshots: bool) -> Truth:
+    job.progress(f"starting {job.kernel.release} for {job.scenario.name}")
+    with boot(job.kernel, job.scenario.host, job.cache, job.progress, snapshots=snapshots) as machine:
+        planted = plant(machine, job.scenario)
+        truth = tell(machine, job.scenario, planted)
         with machine.frozen():
-            for form in formats:
-                save(machine, kept / f"image.{form}", form)
+            for form in job.formats:
+                save(machine.qmp, machine.place.ram, new / f"image.{form}", form)
     return truth
 
 

@@ -14,6 +14,7 @@ import msgspec
 from hypervigil.core.errors import UsageError
 from hypervigil.lab.kernels import Kernel
 from hypervigil.lab.scenarios import Host
+from hypervigil.lab.snapshot import restore_ram
 
 _MIB = 1 << 20
 _SHARED = Path("/dev/shm")  # noqa: S108 - directories in it are made by mkdtemp
@@ -53,8 +54,10 @@ class Place(msgspec.Struct, frozen=True):
 
 
 @contextlib.contextmanager
-def running(kernel: Kernel, initrd: Path, host: Host, cache: Path) -> Iterator[Place]:
+def running(kernel: Kernel, initrd: Path, host: Host, cache: Path, snapshot: Path | None = None) -> Iterator[Place]:
     """QEMU with a host that begins to boot; it is ended, and its files are removed, when the `with` ends.
+
+    With a snapshot it has the memory of that and waits for its state.
 
     Raises:
         UsageError: QEMU does not start, or there is no room for the machine's memory.
@@ -66,9 +69,13 @@ def running(kernel: Kernel, initrd: Path, host: Host, cache: Path) -> Iterator[P
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="hypervigil-lab-")))
         ram = Path(tempfile.mkdtemp(prefix="hypervigil-lab-", dir=_roomy(cache, host.memory * _MIB))) / "ram"
         stack.callback(shutil.rmtree, ram.parent, ignore_errors=True)
+        line = command(directory, ram, kernel, initrd, host)
+        if snapshot is not None:
+            restore_ram(snapshot, ram)
+            line += ["-incoming", "defer"]
         log = stack.enter_context((directory / "qemu.log").open("wb"))
         process = subprocess.Popen(  # noqa: S603 - our own command, no shell
-            command(directory, ram, kernel, initrd, host), stdin=subprocess.DEVNULL, stdout=log, stderr=log
+            line, stdin=subprocess.DEVNULL, stdout=log, stderr=log
         )
         stack.callback(_end, process)
         place = Place(process.pid, directory, ram, kernel, host)

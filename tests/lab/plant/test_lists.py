@@ -1,4 +1,3 @@
-import struct
 from pathlib import Path
 
 import pytest
@@ -86,48 +85,29 @@ def test_the_first_tracer_is_taken_off(tmp_path: Path) -> None:
             lists.ftrace_ops(machine, traced="vm_list")
 
 
-COMM, PID, TASKS, THREAD_PID = 0x40, 0x60, 0x20, 0x70
+def test_a_hook_leads_into_a_module_that_is_hidden(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ram = layout(tmp_path)
+    text, table = VirtAddr(MODULE + 4 * PAGE_SIZE), VirtAddr(MODULE + 5 * PAGE_SIZE)
+    ram.page(text, b"\x90", executable=True)
+    ram.page(table, pointers(text))
+    more = [
+        sym("handler", text, module="dummy"),
+        sym("table", table, "d", "kvm"),
+        sym("end", table + 8, "d", "kvm"),
+    ]
+    monkeypatch.setattr(lists, "without_module", lambda *_: [])
+    monkeypatch.setattr(FakeMachine, "btf", lambda *_: Offsets())
+    ram.data[0x65000:0x65010] = pointers(MODULE + 0x80, MODULE + 0x80)
+    ram.page(MODULE, pointers(0, HEADS + 16, HEADS + 16).ljust(0x80, b"\0") + pointers(HEAP + 0x65000, HEAP + 0x65000))
+    with fake_machine(ram, SYMBOLS + more) as machine:
+        planted = lists.module_hook(machine, name="dummy", table=["table"], function=["handler"])
+        assert machine.memory.pointer(table) == planted.stub
+        assert planted.stub is not None
+        assert text < planted.stub < text + PAGE_SIZE
+        assert chain(machine, VirtAddr(HEADS + 16)) == []
+        assert planted.changes[-1].object == "stub"
 
 
 class Offsets:
-    def member(self, structure: str, path: str) -> object:
-        known = {"comm": COMM, "pid": PID, "thread_pid": THREAD_PID}
-        offset = known.get(path, TASKS if structure == "task_struct" else 0x10)
-        return type("Member", (), {"offset": offset})
-
-
-@pytest.mark.parametrize("pid_table", [False, True])
-def test_a_task_is_found_by_name_and_number_and_hidden(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, pid_table: bool
-) -> None:
-    ram = layout(tmp_path)
-    names: list[str] = []
-
-    def host(command: str) -> str:
-        if command.startswith("idle"):
-            names.append(command.split()[1])
-            comm = names[0].encode().ljust(16, b"\0")
-            with ram.path.open("r+b") as file:
-                for at, data in [
-                    (0x62000 + COMM, comm),  # another place with the same name
-                    (0x60000 + COMM, comm),
-                    (0x60000 + PID, struct.pack("<i", 77)),
-                    (0x60000 + THREAD_PID, pointers(HEAP + 0x63000)),
-                    (0x60000 + TASKS, pointers(HEAP + 0x64000, HEAP + 0x64000)),
-                    (0x64000, pointers(ONE + TASKS, ONE + TASKS)),
-                    (0x63010, pointers(1, 2, 3)),
-                ]:
-                    file.seek(at)
-                    file.write(data)
-            return "77\n"
-        names.append("tick")
-        return str(len(names))
-
-    monkeypatch.setattr("time.sleep", lambda _: None)
-    with fake_machine(ram, SYMBOLS, host) as machine:
-        monkeypatch.setattr(type(machine), "btf", lambda *_: Offsets())
-        planted = lists.task(machine, pid_table=pid_table)
-        assert planted.values == {"task": ONE, "pid": 77}
-        assert chain(machine, VirtAddr(HEAP + 0x64000)) == []
-        rest = pointers(0, 0, 3) if pid_table else pointers(1, 2, 3)
-        assert machine.memory.read(VirtAddr(HEAP + 0x63010), 24) == rest
+    def member(self, *_: str) -> object:
+        return type("Member", (), {"offset": 0x80})

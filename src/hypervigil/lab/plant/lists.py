@@ -1,21 +1,18 @@
-"""Objects that are taken off the kernel's lists but live on: modules, tasks, virtual machines."""
+"""Objects that are taken off the kernel's lists but live on: modules, virtual machines, tracers."""
 
 import struct
-import time
 
 from hypervigil.core.errors import UsageError
 from hypervigil.core.units import VirtAddr
-from hypervigil.lab.btf import Btf
 from hypervigil.lab.errors import NotApplicable
 from hypervigil.lab.machine import Machine
 from hypervigil.lab.plant.change import Write, pointer, put_all
-from hypervigil.lab.plant.heap import each_heap_match, on_list
+from hypervigil.lab.plant.heap import on_list
+from hypervigil.lab.plant.pointers import table_slot
 from hypervigil.lab.plant.tree import without_module
 from hypervigil.lab.truth import Planted
 
 _LIST_IN_MODULE = 8
-_COMM = 16
-_PID_TYPES = 2
 
 
 def unlink(machine: Machine, name: str, entry: VirtAddr) -> list[Write]:
@@ -79,37 +76,8 @@ def ftrace_ops(machine: Machine, *, traced: str) -> Planted:
     return Planted(put_all(machine, [pointer("ftrace_ops_list", head, following)]), values=values)
 
 
-def task(machine: Machine, *, pid_table: bool = False) -> Planted:
-    """Starts a process and takes it off the task list, and off the pid table too if `pid_table`.
-
-    The task is found by its random name; offsets come from the host's BTF.
-    """
-    comm = f"lab{time.monotonic_ns() % 10**9:09d}"
-    pid = int(machine.sh(f"idle {comm}").text)
-    time.sleep(0.5)
-    btf = machine.btf()
-    this = _by_comm(machine, comm, pid, btf)
-    writes = unlink(machine, "task_struct.tasks", VirtAddr(this + btf.member("task_struct", "tasks").offset))
-    if pid_table:
-        struct_pid = machine.memory.pointer(VirtAddr(this + btf.member("task_struct", "thread_pid").offset))
-        heads = VirtAddr(struct_pid + btf.member("pid", "tasks").offset)
-        writes += [pointer(f"pid.tasks[{i}].first", VirtAddr(heads + 8 * i), 0) for i in range(_PID_TYPES)]
-    changes = put_all(machine, writes)
-    _still_counts(machine, comm)
-    return Planted(changes, values={"task": this, "pid": pid})
-
-
-def _by_comm(machine: Machine, comm: str, pid: int, btf: Btf) -> VirtAddr:
-    name_at, pid_at = btf.member("task_struct", "comm").offset, btf.member("task_struct", "pid").offset
-    for address in each_heap_match(machine, comm.encode().ljust(_COMM, b"\0")):
-        this = VirtAddr(address - name_at)
-        if machine.memory.read(VirtAddr(this + pid_at), 4) == struct.pack("<i", pid):
-            return this
-    raise UsageError(f"no task named {comm} is in RAM")
-
-
-def _still_counts(machine: Machine, comm: str) -> None:
-    before = machine.sh(f"cat /run/idle/{comm}").text
-    time.sleep(0.5)
-    if machine.sh(f"cat /run/idle/{comm}").text == before:
-        raise UsageError("the hidden task no longer runs")
+def module_hook(machine: Machine, *, name: str, table: list[str], function: list[str]) -> Planted:
+    """Leads a table's slot into a module's own code, and hides that module everywhere."""
+    hook = table_slot(machine, table=table, function=function, where=name)
+    hidden = module(machine, name=name, everywhere=True)
+    return Planted((hook.changes[0], *hidden.changes, hook.changes[1]), hook.stub, {**hook.values, **hidden.values})

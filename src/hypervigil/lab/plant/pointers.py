@@ -58,18 +58,27 @@ def _aligned(content: bytes, pattern: bytes) -> int | None:
     return at if at >= 0 else None
 
 
-def idt_gate(machine: Machine, *, vector: int, handler: list[str], where: str = "") -> Planted:
-    """Turns a gate of the interrupt descriptor table to a stub.
+def gate_target(gate: bytes) -> int:
+    """Where a gate of the interrupt descriptor table leads.
 
     Source: Intel SDM volume 3, 6.14.1 "64-Bit Mode IDT": the offset is split over bytes 0-1, 6-7 and 8-11.
     """
-    gate = VirtAddr(machine.symbols.find("idt_table").address + vector * _GATE)
-    old = machine.memory.read(gate, _GATE)
-    target = int.from_bytes(old[0:2] + old[6:8] + old[8:12], "little")
-    expected = machine.symbols.find(*handler).address
-    if target != expected:
+    return int.from_bytes(gate[0:2] + gate[6:8] + gate[8:12], "little")
+
+
+def turned_gate(gate: bytes, target: int) -> bytes:
+    """The same gate with another target."""
+    offset = struct.pack("<Q", target)
+    return offset[0:2] + gate[2:6] + offset[2:4] + offset[4:8] + gate[12:]
+
+
+def idt_gate(machine: Machine, *, vector: int, handler: list[str], where: str = "") -> Planted:
+    """Turns a gate of the interrupt descriptor table to a stub."""
+    place = VirtAddr(machine.symbols.find("idt_table").address + vector * _GATE)
+    gate = machine.memory.read(place, _GATE)
+    target = gate_target(gate)
+    if target != machine.symbols.find(*handler).address:
         raise NotApplicable(f"gate {vector} leads to {target:#x}, not to {handler[0]}")
     stub = direct_pass_through(machine, target, where)
-    offset = struct.pack("<Q", stub.address)
-    change = put(machine, f"idt_table[{vector}]", gate, offset[0:2] + old[2:6] + offset[2:4] + offset[4:8] + old[12:])
+    change = put(machine, f"idt_table[{vector}]", place, turned_gate(gate, stub.address))
     return Planted((change, stub.change), stub.address, {"original": target})
