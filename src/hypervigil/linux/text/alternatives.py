@@ -9,8 +9,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from hypervigil.linux.text.code import U64, Code, Mask, moved
-from hypervigil.linux.text.instructions import each_branch, meaning
+from hypervigil.linux.text.code import U64, Code, Mask, gather, moved
+from hypervigil.linux.text.instructions import each_branch, may_branch, meaning, same
 from hypervigil.linux.text.place import Place
 from hypervigil.linux.text.sites import Sites, Table, column
 
@@ -18,6 +18,8 @@ SECTION = ".altinstructions"
 
 _REPLACEMENT_AT = 4
 _LEAST_ENTRY = 12
+_BY_POINTER = b"\xff\x15"
+_CALL = 6
 
 
 class Alternative(NamedTuple):
@@ -38,17 +40,17 @@ def alternative_sites(place: Place) -> Sites:
     """Every place must hold one of its replacements, or what was there before: known from a package only."""
     found = alternatives(place)
     address = np.array([one.address for one in found], np.uint64)
-    replaced: Mask = np.array([is_replaced(place.code, one) for one in found], np.bool_)
+    replaced: Mask = np.array([is_replaced(place, one) for one in found], np.bool_)
     original = place.original
     if original is None:
         built = np.array([_plausible(place, one) for one in found], np.bool_)
     else:
-        built = np.array([is_same(place.code, original, one) for one in found], np.bool_)
+        built = np.array([is_same(place, original, one) for one in found], np.bool_)
 
     def expected(row: int) -> tuple[bytes, ...]:
         one = found[row]
         first = () if original is None else (original.piece(one.address, one.size),)
-        return (*first, *(place.code.piece(at, size) for at, size in one.replacements if size))
+        return (*first, *(text for at, size in one.replacements for text in _replacement(place, at, size)[:1] if text))
 
     return Sites(
         kind="alternative",
@@ -87,20 +89,46 @@ def _sound(code: Code, address: U64, size: "np.ndarray[tuple[int], np.dtype[np.i
     return found
 
 
-def is_replaced(code: Code, one: Alternative) -> bool:
+def is_replaced(place: Place, one: Alternative) -> bool:
     """Whether a place holds one of its replacements."""
-    found = code.piece(one.address, one.size)
-    wanted = [code.piece(at, size) for at, size in one.replacements]
-    if any(found.startswith(text) and text and _padded(found[len(text) :]) for text in wanted):
+    found = place.code.piece(one.address, one.size)
+    wanted = [(at, text) for at, size in one.replacements for text in _replacement(place, at, size)]
+    for _, text in wanted:
+        if text and found.startswith(text) and not may_branch(text) and _padded(found[len(text) :]):
+            return True
+    return any(same(found, one.address, text, at) for at, text in wanted)
+
+
+def _replacement(place: Place, address: int, size: int) -> tuple[bytes, ...]:
+    """A replacement as it stands in memory, and as it was built."""
+    if not size:
+        return (b"",)
+    built = b"" if place.as_built is None else place.as_built(address, size)
+    return tuple(text for text in (place.code.piece(address, size), built) if text)
+
+
+def is_same(place: Place, original: Code, one: Alternative) -> bool:
+    """Whether a place still does what it was built to do, or calls directly what it was built to call by pointer."""
+    found, built = place.code.piece(one.address, one.size), original.piece(one.address, one.size)
+    if same(found, one.address, built, one.address):
         return True
-    mine = meaning(found, one.address)
-    return any(mine == meaning(text, at) for text, (at, _) in zip(wanted, one.replacements, strict=True))
+    direct = _direct(place, built, one.address)
+    return direct is not None and meaning(found, one.address) == direct
 
 
-def is_same(code: Code, original: Code, one: Alternative) -> bool:
-    """Whether a place still does what it was built to do."""
-    found, built = code.piece(one.address, one.size), original.piece(one.address, one.size)
-    return found == built or meaning(found, one.address) == meaning(built, one.address)
+def _direct(place: Place, built: bytes, address: int) -> tuple[tuple[str, str], ...] | None:
+    """What a call through a pointer becomes where it is made direct: nothing where it leads to ``nop_func``.
+
+    ALT_FLAG_DIRECT_CALL: 95a79b7ba6e9 "x86/alternative: Add indirect call patching" (6.8).
+    """
+    if not built.startswith(_BY_POINTER) or len(built) < _CALL:
+        return None
+    pointer = address + _CALL + int.from_bytes(built[2:_CALL], "little", signed=True)
+    read = gather(place.system.kernel.space, np.array([pointer % (1 << 64)], np.uint64), 8)
+    target = int(read.u64()[0])
+    if not read.seen[0] or place.registry.landing.refuses("", read.u64()).any():
+        return None
+    return () if target == place.symbol("nop_func") else (("call", f"{target:#x}"),)
 
 
 def _plausible(place: Place, one: Alternative) -> bool:

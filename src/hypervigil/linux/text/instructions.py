@@ -14,6 +14,7 @@ import capstone
 
 _PADDING = frozenset({"nop", "int3"})
 _RELATIVE = re.compile(r"\[rip ([+-]) 0x([0-9a-f]+)\]|\[rip\]")
+_MAY_BRANCH = re.compile(rb"[\xe0-\xe3\xe8\xe9\xeb\x70-\x7f]|\x0f[\x80-\x8f]|[\x05\x0d\x15\x1d\x25\x2d\x35\x3d]")
 _BRANCHES = ("j", "call", "loop")
 
 
@@ -42,26 +43,69 @@ def _engine() -> capstone.Cs:
     return engine
 
 
-def each_step(data: bytes, address: int) -> Iterator[Step]:
-    """The instructions of `data`, bytes that make none one by one; nops are left as they stand."""
+def each_step(data: bytes, address: int, *, end_inside: bool = False) -> Iterator[Step]:
+    """The instructions of `data`, bytes that make none one by one; nops are left as they stand.
+
+    Args:
+        data: the bytes.
+        address: virtual address of the first.
+        end_inside: whether one past the last byte counts as a place within.
+    """
+    last = address + len(data) - (not end_inside)
     for at, size, name, operands in _engine().disasm_lite(data, address):
         target = _target(name, operands)
         if target is not None:
-            inside = address <= target < address + len(data)
+            inside = address <= target <= last
             yield Step(at, size, name, f"+{target - address:#x}" if inside else f"{target:#x}", target)
         else:
             yield Step(at, size, name, _absolute(operands, at + size), None)
 
 
-def meaning(data: bytes, address: int) -> tuple[tuple[str, str], ...]:
+def same(one: bytes, at: int, other: bytes, there: int) -> bool:
+    """Whether two pieces of code do the same, each at its address; the end of both may be meant, or the same place."""
+    if one == other and (at == there or not may_branch(one)):
+        return True
+    return any(
+        meaning(one, at, end_inside=inside) == meaning(other, there, end_inside=inside) for inside in (False, True)
+    )
+
+
+def may_branch(data: bytes) -> bool:
+    """Whether any byte could begin a relative branch or an address relative to the instruction."""
+    return _MAY_BRANCH.search(data) is not None
+
+
+def meaning(data: bytes, address: int, *, end_inside: bool = False) -> tuple[tuple[str, str], ...]:
     """What code does, in a form that is equal for code that was moved, shortened or padded: names and operands.
 
-    Padding at the end is left out, and so are nops in between.
+    Padding at the end is left out, and so are nops in between and jumps over nothing but traps, which stand for many.
     """
-    found = [(step.name, step.operands) for step in each_step(data, address) if not step.name.startswith("nop")]
+    steps = [step for step in each_step(data, address, end_inside=end_inside) if not _is_nop(step)]
+    found: list[tuple[str, str]] = []
+    over = address
+    for index, step in enumerate(steps):
+        if step.address < over:
+            continue
+        if _leads_over_traps(steps, index, address + len(data)):
+            over = step.target or over
+        else:
+            found.append((step.name, step.operands))
     while found and found[-1][0] in _PADDING:
         found.pop()
     return tuple(found)
+
+
+def _is_nop(step: Step) -> bool:
+    return step.name.startswith("nop")
+
+
+def _leads_over_traps(steps: list[Step], index: int, end: int) -> bool:
+    """Whether a step jumps forward, at most to the end, over traps only (optimize_nops since 6.3)."""
+    step = steps[index]
+    if step.name != "jmp" or step.target is None or not step.address < step.target <= end:
+        return False
+    between = [other.name for other in steps[index + 1 :] if other.address < step.target]
+    return bool(between) and all(name in _PADDING for name in between)
 
 
 def each_branch(data: bytes, address: int) -> Iterator[tuple[int, int]]:

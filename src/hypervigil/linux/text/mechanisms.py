@@ -7,6 +7,7 @@ from hypervigil.core.facts import Gap
 from hypervigil.linux.text import (
     alternatives,
     bugs,
+    constants,
     endbr,
     exceptions,
     ftrace,
@@ -34,8 +35,9 @@ MECHANISMS: tuple[tuple[str, Callable[[Place], Sites]], ...] = (
     (endbr.SECTION, endbr.endbr_sites),
     (bugs.SECTION, bugs.bug_sites),
     (exceptions.SECTION, exceptions.exception_sites),
+    (constants.SECTION, constants.constant_sites),
 )
-"""The section whose table names the places, empty where that is elsewhere, and what judges them.
+"""The section whose table names the places, empty where that is elsewhere, and what judges them. A star is any name.
 
 Where several speak of one place it is enough that one finds it lawful.
 """
@@ -44,9 +46,15 @@ Where several speak of one place it is enough that one finds it lawful.
 def each_sites(place: Place) -> Iterator[Sites | Gap]:
     """What every mechanism says of one object that has a table of it, or why it cannot."""
     for section, mechanism in MECHANISMS:
-        if section and section not in place.tables:
+        if not _has(place, section):
             continue
         try:
             yield mechanism(place)
         except EvidenceError as fault:
             yield Gap(f"{section or mechanism.__name__} of {place.code.owner}", str(fault))
+
+
+def _has(place: Place, section: str) -> bool:
+    if section.endswith("*"):
+        return any(name.startswith(section[:-1]) for name in place.tables)
+    return not section or section in place.tables

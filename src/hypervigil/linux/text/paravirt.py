@@ -14,13 +14,20 @@ from hypervigil.linux.text.sites import CALL, JMP, Sites, Table, branch
 SECTION = ".parainstructions"
 
 _ENTRY = np.dtype([("instr", "<u8"), ("type", "u1"), ("len", "u1"), ("padding", "V6")])
+_USED = 10
 _SITE = 5
+
+
+def _entries(table: Table) -> "np.ndarray[tuple[int], np.dtype[np.void]]":
+    """All entries; each begins at a multiple of its size, so that the last one may lack what fills it up."""
+    whole = len(table.data) + (-len(table.data) % _ENTRY.itemsize) * (len(table.data) % _ENTRY.itemsize >= _USED)
+    data = table.data.ljust(whole, b"\0")
+    return np.frombuffer(data, _ENTRY, len(data) // _ENTRY.itemsize)
 
 
 def paravirt_sites(place: Place) -> Sites:
     """A direct call must lead to the function that pv_ops names; instructions that stand for it are not judged."""
-    table = place.tables.get(SECTION, Table(0, b""))
-    entries = np.frombuffer(table.data, _ENTRY, len(table.data) // _ENTRY.itemsize)
+    entries = _entries(place.tables.get(SECTION, Table(0, b"")))
     operations = place.symbol("pv_ops")
     address, size = entries["instr"].copy(), entries["len"].astype(np.int64)
     kept = place.code.holds(address, size) & (size > 0) & (operations is not None)

@@ -1,6 +1,6 @@
 """What a mechanism is given: one object's text, its tables, and what the kernel has registered."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from hypervigil.linux.system import KERNEL, System
@@ -20,6 +20,8 @@ class Place(NamedTuple):
         symbols: its own symbols.
         registry: what the kernel has registered about its text.
         original: its text as built and relocated, where a package tells it.
+        as_built: gives bytes of the object as built by their address, also where memory does not hold them any more;
+            empty bytes for what is not the object's.
     """
 
     system: System
@@ -28,6 +30,7 @@ class Place(NamedTuple):
     symbols: Symbols
     registry: Registry
     original: Code | None = None
+    as_built: Callable[[int, int], bytes] | None = None
 
     def symbol(self, name: str) -> int | None:
         """The address of a symbol of this object, else of the kernel."""

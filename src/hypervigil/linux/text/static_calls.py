@@ -13,6 +13,7 @@ from hypervigil.linux.text.code import U8, U64, Mask, branch_targets, distinct, 
 from hypervigil.linux.text.place import Place
 from hypervigil.linux.text.sites import CALL, JMP, NOP5, RET, Sites, Table, branch, column, sizes
 from hypervigil.linux.text.thunks import counted
+from hypervigil.memory.symbols import Symbols
 
 SECTION = ".static_call_sites"
 
@@ -32,7 +33,7 @@ def static_call_sites(place: Place) -> Sites:
     code = place.code
     address, key, tail = _entries(place.tables.get(SECTION, Table(0, b"")))
     kept = code.holds(address, _SITE)
-    address, key, tail = address[kept], key[kept], tail[kept]
+    address, key, tail = address[kept], _keys(place, key[kept]), tail[kept]
     keys = gather(place.system.kernel.space, key, 8)
     function = keys.u64()
     rows = code.rows(address, _SITE + 1)
@@ -71,7 +72,7 @@ def static_call_sites(place: Place) -> Sites:
 def static_call_keys(place: Place) -> Sites:
     """The function of every key that a site of this text uses must lie in text; the site is the key, which is data."""
     _, key, _ = _entries(place.tables.get(SECTION, Table(0, b"")))
-    key = distinct(key)
+    key = distinct(_keys(place, key))
     keys = gather(place.system.kernel.space, key, 8)
     function = keys.u64()
     lawful = ~place.registry.landing.refuses("", function)
@@ -92,7 +93,7 @@ def static_call_keys(place: Place) -> Sites:
 
 def static_call_trampolines(place: Place) -> Sites:
     """Every trampoline must jump to its key's function, or return where there is none."""
-    found = np.array(_trampolines(place), np.uint64).reshape(-1, 2)
+    found = np.array(trampolines(place, place.symbols), np.uint64).reshape(-1, 2)
     found = found[place.code.holds(found[:, 0], _SITE)]
     address = found[:, 0].copy()
     keys = gather(place.system.kernel.space, found[:, 1].copy(), 8)
@@ -128,6 +129,19 @@ def _entries(table: Table) -> tuple[U64, U64, Mask]:
     return address, key & ~np.uint64(_FLAGS), (flags & np.uint64(_TAIL)) != 0
 
 
+def _keys(place: Place, key: U64) -> U64:
+    """The keys of sites; as a module is built, it names the trampoline of a key that is not exported.
+
+    73f44fe19d35 "static_call: Allow module use without exposing static_call_key" (5.12): the loader looks the key up.
+    """
+    if place.original is None:
+        return key
+    named = {
+        at: own for symbols in (place.symbols, place.system.kernel.symbols) for at, own in trampolines(place, symbols)
+    }
+    return np.array([named.get(one, one) for one in key.tolist()], np.uint64)
+
+
 def _leads_to(address: U64, rows: U8, function: U64, *, tail: Mask) -> Mask:
     first = rows[:, 0]
     near = branch_targets(address, rows, 1) == function
@@ -154,10 +168,9 @@ def _returns(place: Place, address: int) -> bytes:
     return next((branch(JMP, address, thunk) for thunk in place.registry.thunks.returns), b"")
 
 
-def _trampolines(place: Place) -> list[tuple[int, int]]:
-    """``(trampoline, key)`` of each trampoline in this text whose key is known by name."""
-    symbols = place.symbols
-    inside = symbols.between(place.code.start, place.code.end)
+def trampolines(place: Place, symbols: Symbols) -> list[tuple[int, int]]:
+    """``(trampoline, key)`` of each trampoline among `symbols` whose key is known by name."""
+    inside = range(len(symbols))
     low, high = symbols.find("__static_call_text_start"), symbols.find("__static_call_text_end")
     if low is not None and high is not None:
         inside = symbols.between(low, high)

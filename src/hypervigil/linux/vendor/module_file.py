@@ -1,0 +1,119 @@
+"""A module's file laid out where the module was loaded: every section at its place, every relocation applied.
+
+Linux kernel/module/main.c (simplify_symbols) and arch/x86/kernel/module.c (apply_relocate_add); types and formulas
+from the System V psABI for x86-64, section 4.4.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+import numpy as np
+
+from hypervigil.core.errors import UnsupportedEvidence
+from hypervigil.linux.text.code import U8, U64
+from hypervigil.linux.vendor.built import Built, Part
+from hypervigil.linux.vendor.elf import ALLOC, EXEC, WRITE, ElfFile, Rows, text_at
+
+_UNDEFINED, _ABSOLUTE = 0, 0xFFF1
+_PER_CPU = ".data..percpu"
+_NOBITS = 8
+_WEAK = 2
+_MODULO = 1 << 64
+_FORMULAS = {1: (8, False), 2: (4, True), 4: (4, True), 10: (4, False), 11: (4, False), 24: (8, True)}
+"""Width in bytes and whether the place counts, of R_X86_64_64, PC32, PLT32, 32, 32S, PC64."""
+
+Resolve = Callable[[str], int | None]
+"""Gives the address of a symbol that another object defines."""
+
+
+class Loaded(NamedTuple):
+    """Where a module was loaded.
+
+    Attributes:
+        name: the module's.
+        places: virtual address of each section by its name.
+        per_cpu: address of its per-CPU variables.
+        resolve: gives the addresses of other objects' symbols.
+    """
+
+    name: str
+    places: Mapping[str, int]
+    per_cpu: int
+    resolve: Resolve
+
+
+def build_module(elf: ElfFile, source: str, loaded: Loaded) -> tuple[Built, tuple[str, ...]]:
+    """Lay a module out; also give the names of symbols that nobody defines.
+
+    Raises:
+        DecodeError: a section lies outside of the file.
+        UnsupportedEvidence: a relocation of a type that kernels do not apply.
+    """
+    bases = _bases(elf, loaded)
+    rows, strings = elf.symbols()
+    missing: dict[str, None] = {}
+    parts = []
+    for section in elf.sections:
+        if section.index not in bases or section.kind == _NOBITS or section.name == _PER_CPU:
+            continue
+        data: U8 = np.frombuffer(elf.content(section), np.uint8).copy()
+        relocations = elf.relocations(section)
+        values = _values(relocations, rows, strings, bases, loaded.resolve, missing)
+        _apply(data, bases[section.index], relocations, values)
+        executable, writable = bool(section.flags & EXEC), bool(section.flags & WRITE)
+        parts.append(Part(section.name, bases[section.index], data, executable, writable))
+    return Built(loaded.name, source, tuple(parts)), tuple(missing)
+
+
+def _bases(elf: ElfFile, loaded: Loaded) -> dict[int, int]:
+    """Address of each section by its number."""
+    found: dict[int, int] = {}
+    for section in elf.sections:
+        if section.flags & ALLOC and section.size:
+            base = loaded.per_cpu if section.name == _PER_CPU else loaded.places.get(section.name)
+            if base is not None:
+                found[section.index] = base
+    return found
+
+
+def _values(
+    relocations: Rows, rows: Rows, strings: bytes, bases: Mapping[int, int], resolve: Resolve, missing: dict[str, None]
+) -> U64:
+    """Value of the symbol of each relocation; 0 where it is not known, and then its name is in `missing`."""
+    numbers = relocations["symbol"]
+    used = sorted(set(numbers.tolist()))
+    known = {number: _value(rows, number, strings, bases, resolve, missing) for number in used if number < len(rows)}
+    return np.array([known.get(number, 0) % _MODULO for number in numbers.tolist()], np.uint64)
+
+
+def _value(
+    rows: Rows, number: int, strings: bytes, bases: Mapping[int, int], resolve: Resolve, missing: dict[str, None]
+) -> int:
+    row = rows[number]
+    home, value = int(row["shndx"]), int(row["value"])
+    if home == _ABSOLUTE:
+        return value
+    if home != _UNDEFINED:
+        base = bases.get(home)
+        return 0 if base is None else base + value
+    name = text_at(strings, int(row["name"]))
+    found = resolve(name) if name else 0
+    if found is None and int(row["info"]) >> 4 != _WEAK:
+        missing[name] = None
+    return found or 0
+
+
+def _apply(data: U8, base: int, relocations: Rows, values: U64) -> None:
+    kinds = relocations["type"]
+    for kind in sorted(set(kinds.tolist())):
+        if not kind:
+            continue
+        if kind not in _FORMULAS:
+            raise UnsupportedEvidence(f"a module with relocations of type {kind}")
+        width, from_place = _FORMULAS[kind]
+        chosen = np.flatnonzero((kinds == kind) & (relocations["offset"] <= np.uint64(max(0, len(data) - width))))
+        at = relocations["offset"][chosen].astype(np.int64)
+        result = values[chosen] + relocations["addend"][chosen].astype(np.uint64)
+        if from_place:
+            result = result - (np.uint64(base) + at.astype(np.uint64))
+        data[at[:, None] + np.arange(width)] = result.view(np.uint8).reshape(-1, 8)[:, :width]
