@@ -7,13 +7,16 @@ from hypervigil.core.errors import UsageError
 
 
 def cache_directory(chosen: Path | None) -> Path:
-    """The range's directory: `chosen`, or hypervigil/lab in the user's cache (XDG Base Directory Specification).
+    """The range's directory: `chosen`, or what HYPERVIGIL_LAB says, or hypervigil/lab in the user's cache.
+
+    Source: XDG Base Directory Specification, XDG_CACHE_HOME.
 
     Raises:
         UsageError: it cannot be made or written to.
     """
     home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    directory = (chosen or home / "hypervigil" / "lab").absolute()
+    setting = os.environ.get("HYPERVIGIL_LAB")
+    directory = (chosen or (Path(setting) if setting else home / "hypervigil" / "lab")).absolute()
     try:
         directory.mkdir(parents=True, exist_ok=True)
     except OSError as error:
