@@ -6,6 +6,17 @@ from hypervigil.core.errors import UsageError
 from hypervigil.lab.store import cache_directory
 
 
+@pytest.fixture(autouse=True)
+def _no_setting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("HYPERVIGIL_LAB", raising=False)
+
+
+def test_a_setting_is_followed_unless_a_folder_is_chosen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HYPERVIGIL_LAB", str(tmp_path / "set"))
+    assert cache_directory(None) == tmp_path / "set"
+    assert cache_directory(tmp_path / "chosen") == tmp_path / "chosen"
+
+
 def test_the_users_cache_is_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert cache_directory(None) == tmp_path / "hypervigil" / "lab"

@@ -50,8 +50,7 @@ def _make_system(system: Path, suite: str, headers: str, list_file: Path) -> Non
         f"--include={headers},make",
         "--aptopt=Acquire::Languages none",
     ]
-    for line in run(
-        ["apt-config", "dump", "Acquire::Check-Valid-Until"], "cannot ask apt for its settings"
-    ).splitlines():
-        command.append(f"--aptopt={line}")  # a machine that uses an archive of the past has said so to its apt
+    # a machine that uses an archive of the past has said so to its apt
+    dated = run(["apt-config", "dump", "Acquire::Check-Valid-Until"], "cannot ask apt for its settings")
+    command += [f"--aptopt={line}" for line in dated.splitlines()]
     run([*command, suite, str(system), str(list_file)], f"cannot make a small system of {suite}")
