@@ -1,8 +1,8 @@
 """Instructions that trap on purpose: BUG and WARN (lib/bug.c, arch/x86/include/asm/bug.h).
 
 ``struct bug_entry`` begins with the distance to the trapping instruction, ud2 or ud1, and ends with its flags. Since
-7.0 an entry may have arguments (BUGFLAG_ARGS); then the static call of ``__WARN_trap`` behind it traps, which
-is judged as such.
+7.0 an entry may have arguments (BUGFLAG_ARGS); then it is the static call of ``__WARN_trap`` behind it that traps,
+which is judged as such.
 """
 
 import numpy as np
