@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import capstone
 import msgspec
@@ -11,13 +11,15 @@ from hypervigil.app.confine import PROGRESS, Send, run_confined
 from hypervigil.app.judging import Progress, Settings, judge_memory
 from hypervigil.app.sources import Source
 from hypervigil.checks import load_checks
-from hypervigil.core.errors import UsageError
+from hypervigil.core.errors import HypervigilError, UsageError
 from hypervigil.core.report import Report
 from hypervigil.extract.loading import load_extractors
 from hypervigil.standards.layouts import kvm_layouts
 from hypervigil.standards.syscalls import entry_points
 
 PROFILES = ("default",)
+
+M = TypeVar("M", bound=msgspec.Struct)
 
 
 class Options(NamedTuple):
@@ -99,16 +101,24 @@ def integrity(source: Source, options: Options, progress: Progress, *, command: 
         recording = None if source.recording is None else source.recording()
         return msgspec.msgpack.encode(_Message(judged.report, judged.faults, recording))
 
-    message = msgspec.msgpack.decode(run_confined(work, _teller(progress)), type=_Message)
+    message = _decoded(run_confined(work, _teller(progress)), _Message)
     return Outcome(message.report, message.faults, message.recording)
 
 
 def _teller(progress: Progress) -> Callable[[bytes], None]:
     def tell(body: bytes) -> None:
-        step = msgspec.msgpack.decode(body, type=_Step)
+        step = _decoded(body, _Step)
         progress(step.what, step.done, step.total)
 
     return tell
+
+
+def _decoded(body: bytes, kind: type[M]) -> M:
+    """What the confined process said; it read hostile bytes and may say anything."""
+    try:
+        return msgspec.msgpack.decode(body, type=kind)
+    except (msgspec.DecodeError, UnicodeDecodeError, HypervigilError) as fault:
+        raise HypervigilError(f"the process that read the evidence gave no report: {fault}") from fault
 
 
 def load_everything() -> None:
