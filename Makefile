@@ -18,7 +18,7 @@ ARGS ?=
 # What the tests and the documentation need from Debian.
 PACKAGES := python3 python3-venv ca-certificates
 # What the lab needs to boot an emulated hypervisor; the targets that boot one ask for these as well.
-PACKAGES_LAB :=
+PACKAGES_LAB := apt busybox-static gcc libc6-dev qemu-system-x86 seabios util-linux
 
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 UV := build/uv/bin/uv
@@ -32,7 +32,7 @@ help:  ## list the targets
 
 .PHONY: demo
 demo: env-lab  ## boot a hypervisor in emulation, hook it, find the hook, leave an HTML report (minutes)
-	$(RUN) python -m hypervigil.lab.demo
+	$(RUN) hypervigil lab demo
 
 .PHONY: test
 test: env-lab  ## all tests: unit, laws, lab (ARGS go to pytest)
@@ -98,7 +98,8 @@ bench: env-lab  ## measure speed against other tools, write the figures to build
 
 .PHONY: lab-matrix
 lab-matrix: env-lab  ## every kernel of the lab with every tampering, as a table (an hour or more)
-	$(RUN) python -m hypervigil.lab.matrix
+	$(RUN) hypervigil lab matrix --kernel 5.10 --kernel 6.1 --kernel 6.12 --kernel newest -o build/matrix \
+	  --results docs/reference/matrix.json --page docs/reference/matrix.md all
 
 .PHONY: env
 env: .venv/synced  ## set up what the tests and the documentation need

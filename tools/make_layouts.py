@@ -32,7 +32,7 @@ def spell(kind: drgn.Type) -> str:
     if kind.kind is drgn.TypeKind.POINTER:
         return "function *" if kind.type.kind is drgn.TypeKind.FUNCTION else "void *"
     if kind.kind in {drgn.TypeKind.STRUCT, drgn.TypeKind.UNION} and kind.tag:
-        return kind.type_name()
+        return str(kind.type_name())
     if kind.kind is drgn.TypeKind.UNION and all(spell(m.type).endswith("*") for m in kind.members or ()):
         return "void *"
     return f"{drgn.sizeof(kind)} bytes"

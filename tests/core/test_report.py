@@ -2,10 +2,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hypervigil.core.evidence import Span
 from hypervigil.core.facts import Gap
-from hypervigil.core.finding import Confidence, Finding, Severity, Verdict
+from hypervigil.core.finding import Confidence, Finding, Severity, Verdict, Violation
 from hypervigil.core.report import Coverage, Property, Undecided, coverage_of, overall, page_of
 from tests.core.samples import METADATA, door_is_locked, loaded
+
+_SOME = (Violation(message="m", spans=(Span("memory", 0, 1),)),)
 
 
 def finding(
@@ -20,6 +23,7 @@ def finding(
         required=required,
         why=why,
         gaps=gaps,
+        violations=_SOME if verdict is Verdict.VIOLATED else (),
     )
 
 

@@ -2,7 +2,7 @@
 
 import struct
 
-from hypervigil.decode.btf import MAGIC
+from hypervigil.decode.btf_sections import MAGIC
 
 
 class Encoder:

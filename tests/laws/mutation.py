@@ -20,6 +20,7 @@ class Watched:
 
     def __init__(self, inner: Reader) -> None:
         self._inner = inner
+        self.reads = 0
         self.pages: set[int] = set()
         self.evidence = inner.evidence
         self.format = inner.format
@@ -30,6 +31,7 @@ class Watched:
         self.gaps: tuple[Gap, ...] = inner.gaps
 
     def read(self, address: PhysAddr, size: int) -> bytes:
+        self.reads += 1
         if size > 0:
             first = address // PAGE_SIZE
             self.pages.update(range(first, min((address + size - 1) // PAGE_SIZE, first + 64) + 1))
@@ -53,6 +55,7 @@ class Changed(Watched):
         self._changes = changes
 
     def read(self, address: PhysAddr, size: int) -> bytes:
+        self.reads += 1
         data = self._inner.read(address, size)
         if size <= 0:
             return data

@@ -14,7 +14,9 @@ DATA = bytes(range(256)) * 4
 
 
 def _memory(*pieces: tuple[int, int, int], data: bytes = DATA) -> MappedMemory:
-    return MappedMemory(memoryview(data), [Piece(*piece) for piece in pieces], evidence="dump", zero_is_missing=False)
+    return MappedMemory(
+        memoryview(data), [Piece(*piece) for piece in pieces], evidence="dump", format_name="raw", zero_is_missing=False
+    )
 
 
 def _ranges(memory: Reader) -> list[tuple[int, int]]:
@@ -32,7 +34,7 @@ def test_reads_views_and_spans_of_one_piece() -> None:
 
 def test_a_view_of_one_piece_is_the_evidence_itself() -> None:
     data = bytearray(DATA)
-    memory = MappedMemory(memoryview(data), [Piece(0, 64, 0)], evidence="dump", zero_is_missing=True)
+    memory = MappedMemory(memoryview(data), [Piece(0, 64, 0)], evidence="dump", format_name="raw", zero_is_missing=True)
     view = memory.view(PhysAddr(0), 8)
     data[0] = 0x77
     assert view[0] == 0x77

@@ -21,6 +21,7 @@ class Changing:
     """A live source in which every read sees other bytes: the page's number and a count of all reads."""
 
     evidence = "live"
+    format = "live"
     zero_is_missing = False
     registers: tuple[CpuState, ...] = (CpuState(cpu=0, source="test", cr3=0x1000),)
     vmcoreinfo: bytes | None = b"OSRELEASE=1\n"

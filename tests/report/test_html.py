@@ -158,6 +158,14 @@ def test_many_violations_are_all_listed() -> None:
     assert "1990 more violations of this check" in seen
 
 
+def test_proof_is_shown_however_many_violations_stand_before_it() -> None:
+    many = reports.huge().findings[-1]
+    shown = Exhibit(check=many.check, violation=1500, title="the proof of 1500", address=0, spans=(), found="90")
+    page = Page(render(reports.report((many,), exhibits=(shown,))))
+    assert "the proof of 1500" in page.text
+    assert "1989 more violations of this check" in page.text
+
+
 def test_a_long_exhibit_says_how_much_it_leaves_out() -> None:
     found = reports.finding("A-1", "a", Verdict.VIOLATED, violations=(reports.slot_violation(),))
     shown = Exhibit(check="A-1", violation=0, title="t", address=0, spans=(), found="00" * 2048)

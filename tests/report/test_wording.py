@@ -90,7 +90,14 @@ def test_a_report_that_decided_nothing_rests_on_nothing() -> None:
 
 def test_findings_are_ranked_by_verdict_need_severity_and_id() -> None:
     order = [
-        finding("Z-1", "", Verdict.VIOLATED, Severity.LOW, required=False),
+        finding(
+            "Z-1",
+            "",
+            Verdict.VIOLATED,
+            Severity.LOW,
+            required=False,
+            violations=(Violation(message="m", spans=(Span("memory", 0, 1),)),),
+        ),
         finding("B-1", "", Verdict.INCOMPLETE, Severity.HIGH),
         finding("A-1", "", Verdict.UNKNOWN, Severity.LOW),
         finding("A-0", "", Verdict.UNKNOWN, Severity.CRITICAL, required=False),

@@ -8,7 +8,7 @@ import capstone
 import msgspec
 
 from hypervigil.app.confine import PROGRESS, Send, run_confined
-from hypervigil.app.judging import Judged, Progress, Settings, judge_memory
+from hypervigil.app.judging import Progress, Settings, judge_memory
 from hypervigil.app.sources import Source
 from hypervigil.checks import load_checks
 from hypervigil.core.errors import UsageError
@@ -85,6 +85,8 @@ def integrity(source: Source, options: Options, progress: Progress, *, command: 
         UsageError, EvidenceError: the evidence or the options cannot be used.
         HypervigilError: the process ended without a result.
     """
+    if options.references:
+        raise UsageError("comparing with packages, kernels and types is not part of this version yet; leave them out")
     load_everything()
     settings = Settings(command, source.name, options.profile, options.as_of or now())
 
@@ -93,17 +95,12 @@ def integrity(source: Source, options: Options, progress: Progress, *, command: 
             send(PROGRESS, msgspec.msgpack.encode(_Step(what, done, total)))
 
         source.begin()
-        judged = _judged(source, settings, options, report)
+        judged = judge_memory(source.memory, source.describe, settings, progress=report)
         recording = None if source.recording is None else source.recording()
         return msgspec.msgpack.encode(_Message(judged.report, judged.faults, recording))
 
     message = msgspec.msgpack.decode(run_confined(work, _teller(progress)), type=_Message)
     return Outcome(message.report, message.faults, message.recording)
-
-
-def _judged(source: Source, settings: Settings, options: Options, progress: Progress) -> Judged:
-    del options
-    return judge_memory(source.memory, source.describe, settings, progress=progress)
 
 
 def _teller(progress: Progress) -> Callable[[bytes], None]:

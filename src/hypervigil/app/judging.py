@@ -29,7 +29,7 @@ from hypervigil.facts.kernel import ExecutableMemory
 from hypervigil.linux.census import Census
 from hypervigil.linux.reference import Reference
 from hypervigil.linux.system import System
-from hypervigil.memory.kernel import Kernel, open_kernel
+from hypervigil.memory.kernel import open_kernel
 from hypervigil.memory.reader import Reader
 
 Progress = Callable[[str, int, int], None]
@@ -87,18 +87,7 @@ def judge_memory(
         progress: told of every step.
     """
     faults: list[str] = []
-    progress("locating the kernel", 0, 1)
-    kernel: Kernel | None = None
-    system: System | None = None
-    try:
-        kernel = open_kernel(memory)
-        system = System(kernel)
-        facts = _facts(Subject(system, Census(system), references), progress, faults)
-    except EvidenceError as fault:
-        facts = dict(all_unknown(str(fault)))
-    except Exception as fault:  # noqa: BLE001 - a mistake of ours must not lose the report
-        faults.append(traceback.format_exc())
-        facts = dict(all_unknown(f"internal error while opening the kernel: {_named(fault)}"))
+    system, facts = _opened(memory, references, progress, faults)
     findings = _findings(facts, settings.profile, faults)
     shown = _exhibits(system, findings, faults)
     cited = _cited_chunks(memory.evidence, findings)
@@ -115,8 +104,8 @@ def judge_memory(
         exit_status=status,
         coverage=coverage_of(findings),
         evidence=(evidence(cited), *(reference.evidence for reference in references)),
-        subject=_subject(kernel, system),
-        candidates=_candidates(kernel, facts),
+        subject=_subject(system),
+        candidates=_candidates(system, facts),
         findings=findings,
         exhibits=shown,
         memory_map=_memory_map(facts),
@@ -124,6 +113,21 @@ def judge_memory(
         limits=_LIMITS,
     )
     return Judged(report, tuple(faults))
+
+
+def _opened(
+    memory: Reader, references: tuple[Reference, ...], progress: Progress, faults: list[str]
+) -> tuple[System | None, dict[type[Fact], FactOutcome]]:
+    """The opened system, if it could be opened, and every fact."""
+    progress("locating the kernel", 0, 1)
+    try:
+        system = System(open_kernel(memory))
+    except EvidenceError as fault:
+        return None, dict(all_unknown(str(fault)))
+    except Exception as fault:  # noqa: BLE001 - a mistake of ours must not lose the report
+        faults.append(traceback.format_exc())
+        return None, dict(all_unknown(f"internal error while opening the kernel: {_named(fault)}"))
+    return system, _facts(Subject(system, Census(system), references), progress, faults)
 
 
 def _facts(subject: Subject, progress: Progress, faults: list[str]) -> dict[type[Fact], FactOutcome]:
@@ -175,13 +179,14 @@ def _spaced(name: str) -> str:
 
 def _cited_chunks(evidence: str, findings: tuple[Finding, ...]) -> tuple[int, ...]:
     spans: list[Span] = [span for f in findings for v in f.violations for span in v.spans]
-    found = {index for s in spans if s.evidence == evidence for index in (s.start // CHUNK, (s.end - 1) // CHUNK)}
+    found = {i for s in spans if s.evidence == evidence for i in range(s.start // CHUNK, (s.end - 1) // CHUNK + 1)}
     return tuple(sorted(found))
 
 
-def _subject(kernel: Kernel | None, system: System | None) -> tuple[Property, ...]:
-    if kernel is None or system is None:
+def _subject(system: System | None) -> tuple[Property, ...]:
+    if system is None:
         return ()
+    kernel = system.kernel
     found = [Property("page table levels", str(kernel.location.levels))]
     info = kernel.location.vmcoreinfo
     if info is not None:
@@ -199,9 +204,9 @@ def _subject(kernel: Kernel | None, system: System | None) -> tuple[Property, ..
     return tuple(sorted(found))
 
 
-def _candidates(kernel: Kernel | None, facts: dict[type[Fact], FactOutcome]) -> tuple[Candidate, ...]:
-    if kernel is not None:
-        return tuple(kernel.candidates)
+def _candidates(system: System | None, facts: dict[type[Fact], FactOutcome]) -> tuple[Candidate, ...]:
+    if system is not None:
+        return tuple(system.kernel.candidates)
     why = next((o.why for o in facts.values() if isinstance(o, Unknown)), "")
     return (Candidate(what="kernel", where="the whole image", kept=False, reason=why),)
 

@@ -1,5 +1,6 @@
 """``hypervigil integrity`` and ``hypervigil scan``."""
 
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -23,9 +24,23 @@ def judging_options(command: F) -> F:
     for option in (
         click.option("--as-of", default="", metavar="TIME", help="Judge as of this moment (ISO 8601); default: now."),
         click.option("--profile", type=click.Choice(PROFILES), default="default", help="Which checks are required."),
-        click.option("--btf", "btf", type=file, multiple=True, help="Types of this kernel, as a BTF file."),
-        click.option("--vmlinux", "vmlinux", type=file, multiple=True, help="The vendor's kernel to compare with."),
-        click.option("--package", "package", type=file, multiple=True, help="The vendor's package (.deb); repeatable."),
+        click.option(
+            "--btf",
+            "btf",
+            type=file,
+            multiple=True,
+            help="Types of this kernel, as a BTF file (refused: not read yet).",
+        ),
+        click.option(
+            "--vmlinux",
+            "vmlinux",
+            type=file,
+            multiple=True,
+            help="The vendor's kernel to compare with (refused: not read yet).",
+        ),
+        click.option(
+            "--package", "package", type=file, multiple=True, help="The vendor's package (refused: not read yet)."
+        ),
     ):
         command = option(command)
     return command
@@ -58,9 +73,15 @@ def judge_target(target: str, options: Options, *, quiet: bool) -> Outcome:
 
 def tell_faults(outcome: Outcome) -> None:
     """Say on standard error that something of ours failed; the report says which check it cost."""
-    if outcome.faults:
+    if not outcome.faults:
+        return
+    if os.environ.get("HYPERVIGIL_DEBUG"):
+        sys.stderr.write("\n".join(outcome.faults))
+    else:
         count = len(outcome.faults)
-        sys.stderr.write(f"hypervigil: {count} internal error(s); please report them with HYPERVIGIL_DEBUG=1 set\n")
+        sys.stderr.write(
+            f"hypervigil: {count} internal error(s); run with HYPERVIGIL_DEBUG=1 and report what it says\n"
+        )
 
 
 @click.command()

@@ -1,6 +1,8 @@
 """`hypervigil lab`: boots real KVM hosts in emulation, plants harmless tampering, saves images and their truth."""
 
+import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -12,6 +14,10 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
+import hypervigil
+from hypervigil.app.demo import demonstrate
+from hypervigil.app.matrix import Cell, run_matrix
+from hypervigil.app.matrix import page as render_page
 from hypervigil.core.errors import HypervigilError, UsageError
 from hypervigil.lab import scenarios
 from hypervigil.lab.errors import NotApplicable
@@ -25,6 +31,7 @@ from hypervigil.lab.scenarios import Scenario
 from hypervigil.lab.store import cache_directory
 from hypervigil.lab.store import clean as clean_store
 from hypervigil.lab.truth import encode_truth
+from hypervigil.report import terminal
 
 
 def _say(text: str) -> None:
@@ -167,7 +174,9 @@ _FORMAT = click.option(
     show_default=True,
     help="The image's layout; may be given more than once.",
 )
-_OUTPUT = click.option("-o", "--output", type=click.Path(path_type=Path), required=True)
+_OUTPUT = click.option(
+    "-o", "--output", type=click.Path(path_type=Path), required=True, help="Where images and truth go."
+)
 
 
 @lab.command()
@@ -237,3 +246,66 @@ def _one(
         return False
     click.echo(f"{kernel.release}\t{scenario.name}\t{time.monotonic() - start:.1f} s\t{production.truth_path}")
     return True
+
+
+@lab.command()
+@_kernel_options
+@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="Where images go until judged.")
+@click.option("--page", type=click.Path(path_type=Path), help="Write the results as a page of the documentation.")
+@click.option("--results", type=click.Path(path_type=Path), help="Write the results as JSON.")
+@click.argument("names", nargs=-1, required=True, metavar="SCENARIO...")
+@click.pass_context
+def matrix(
+    ctx: click.Context,
+    names: tuple[str, ...],
+    *,
+    kernels: tuple[str, ...],
+    package: str,
+    debs: tuple[Path, ...],
+    output: Path,
+    page: Path | None,
+    results: Path | None,
+) -> int:
+    """Makes SCENARIOs ("all" for all), judges each, and compares the verdict with the truth."""
+    cache = _cache(ctx)
+    chosen = tuple(scenarios.each_scenario()) if names == ("all",) else tuple(map(scenarios.named, names))
+    cells: list[Cell] = []
+    for cell in run_matrix(_each_kernel(kernels, package, debs, cache), chosen, output.absolute(), cache, _say):
+        cells.append(cell)
+        what = " ".join(cell.checks)
+        click.echo("\t".join((cell.release, cell.scenario, cell.outcome, what, f"{cell.seconds:.1f} s", cell.why)))
+        if results is not None:
+            results.write_bytes(msgspec.json.format(msgspec.json.encode(cells)) + b"\n")
+    if page is not None:
+        page.write_text(render_page(cells, _made_with(cells)), encoding="utf-8")
+    return 1 if any(cell.outcome == "wrong" for cell in cells) else 0
+
+
+def _made_with(cells: list[Cell]) -> str:
+    right = sum(cell.outcome in {"caught", "passed"} for cell in cells)
+    judged = sum(cell.outcome != "not applicable" for cell in cells)
+    day = time.strftime("%Y-%m-%d", time.gmtime())
+    return f"Made on {day} with Hypervigil {hypervigil.__version__}: {right} of {judged} as they should be."
+
+
+@lab.command()
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    default=Path("build/demo"),
+    show_default=True,
+    help="Where the two images and the page go.",
+)
+@click.pass_context
+def demo(ctx: click.Context, output: Path) -> int:
+    """Boots a KVM host, judges it clean, hooks its hypervisor from outside, and finds the hook."""
+    check_needs()
+    shown = demonstrate(output.absolute(), _cache(ctx), _say)
+    click.echo(terminal.render(shown.clean, terminal.look_of(sys.stdout, os.environ)))
+    click.echo(terminal.render(shown.hooked, terminal.look_of(sys.stdout, os.environ)))
+    for name, address in shown.planted:
+        click.echo(f"planted: {name} at {address:#x}")
+    click.echo(f"the page to look at: {shown.page}")
+    found = (shown.clean.exit_status, shown.hooked.exit_status) == (0, 1)
+    return 0 if found else 1

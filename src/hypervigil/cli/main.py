@@ -22,6 +22,7 @@ _COMMANDS = {
     "verify": "bundles:verify",
     "report": "reports:report",
     "checks": "catalogue:checks",
+    "lab": "lab:lab",
     "completion": "completion:completion",
 }
 

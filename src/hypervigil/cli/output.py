@@ -62,8 +62,15 @@ def show(report: Report, output: Output) -> int:
     if output.file:
         _write(output.file, text)
     else:
-        sys.stdout.write(text)
+        sys.stdout.flush()
+        sys.stdout.buffer.write(text.encode(_encoding(output), errors="backslashreplace"))
+        sys.stdout.buffer.flush()
     return report.exit_status
+
+
+def _encoding(output: Output) -> str:
+    """JSON and SARIF are UTF-8 wherever they go; text is what the stream takes."""
+    return "utf-8" if output.json or output.sarif else sys.stdout.encoding or "utf-8"
 
 
 def _rendered(report: Report, output: Output) -> str:

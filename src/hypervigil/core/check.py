@@ -107,12 +107,17 @@ def needs_of(function: CheckFunction) -> tuple[type[Fact], ...]:
     Raises:
         ProgramError: a parameter is not annotated with a `Fact`.
     """
-    hints = get_type_hints(function)
-    needs = []
-    for name in inspect.signature(function).parameters:
+    try:
+        hints = get_type_hints(function)
+    except NameError as fault:
+        raise ProgramError(f"check {function.__name__}: {fault}") from fault
+    needs: list[type[Fact]] = []
+    for name, parameter in inspect.signature(function).parameters.items():
         hint = hints.get(name)
         if not (isinstance(hint, type) and issubclass(hint, Fact)):
             raise ProgramError(f"check {function.__name__}: parameter {name} is not annotated with a fact")
+        if hint in needs or parameter.kind is not inspect.Parameter.POSITIONAL_OR_KEYWORD:
+            raise ProgramError(f"check {function.__name__}: parameter {name} cannot be given a fact of its own")
         needs.append(hint)
     if not needs:
         raise ProgramError(f"check {function.__name__} reads no fact")
@@ -127,6 +132,9 @@ def judge(subject: Check, facts: Facts, *, profile: str = "default") -> Finding:
     outcomes: Mapping[type[Fact], FactOutcome] = {
         need: facts.get(need, Unknown(f"{need.__name__} was not extracted")) for need in subject.needs
     }
+    for need, outcome in outcomes.items():
+        if not isinstance(outcome, need | Unknown | Absent):
+            raise ProgramError(f"{type(outcome).__name__} stands where {need.__name__} should")
     unknown = sorted({o.why for o in outcomes.values() if isinstance(o, Unknown)})
     absent = sorted({o.why for o in outcomes.values() if isinstance(o, Absent)})
     seen = [o for o in outcomes.values() if isinstance(o, Fact)]
@@ -137,6 +145,8 @@ def judge(subject: Check, facts: Facts, *, profile: str = "default") -> Finding:
     said = list(subject.function(*outcomes.values()))
     violations = tuple(s for s in said if isinstance(s, Violation))
     observations = tuple(s for s in said if isinstance(s, Observation))
+    if len(violations) + len(observations) != len(said):
+        raise ProgramError(f"{subject.id} yields something that is neither a violation nor an observation")
     if violations:
         verdict = Verdict.VIOLATED
     elif any(fact.gaps for fact in seen):
@@ -170,8 +180,13 @@ def _finding(  # the one place where a verdict becomes a finding
         confidence=subject.about.confidence,
         required=profile in subject.about.profiles,
         why=why,
-        violations=tuple(sorted(violations, key=lambda v: (v.address or 0, v.object, v.message))),
-        observations=tuple(sorted(observations, key=lambda o: (o.address or 0, o.object, o.message))),
+        violations=tuple(sorted(violations, key=_order)),
+        observations=tuple(sorted(observations, key=_order)),
         gaps=tuple(sorted(gaps)),
         rests_on=tuple(sorted({claim for fact in seen for claim in fact.rests_on})),
     )
+
+
+def _order(said: Violation | Observation) -> tuple[int, str, str, bytes]:
+    """By place, then by name; what ties in both is ordered by all that it says."""
+    return said.address or 0, said.object, said.message, msgspec.json.encode(said)

@@ -14,7 +14,7 @@ from typing import Generic, TypeVar
 
 import msgspec
 
-from hypervigil.core.errors import EvidenceError
+from hypervigil.core.errors import EvidenceError, ProgramError
 
 T = TypeVar("T")
 
@@ -39,22 +39,38 @@ class Gap(msgspec.Struct, frozen=True, order=True):
 
 
 class Observed(msgspec.Struct, Generic[T], frozen=True):
-    """What a walk saw, beside what it could not see."""
+    """What a walk saw, beside what it could not see; a fact takes both over, its own `gaps` are what counts."""
 
     items: tuple[T, ...]
     gaps: tuple[Gap, ...] = ()
 
 
 class Unknown(msgspec.Struct, frozen=True):
-    """Stands where a fact would, when the evidence does not show it."""
+    """Stands where a fact would, when the evidence does not show it.
+
+    Raises:
+        ProgramError: no reason is given.
+    """
 
     why: str
+
+    def __post_init__(self) -> None:
+        if not self.why:
+            raise ProgramError("unknown without a reason")
 
 
 class Absent(msgspec.Struct, frozen=True):
-    """Stands where a fact would, when the system provably lacks what it speaks of."""
+    """Stands where a fact would, when the system provably lacks what it speaks of.
+
+    Raises:
+        ProgramError: no reason is given.
+    """
 
     why: str
+
+    def __post_init__(self) -> None:
+        if not self.why:
+            raise ProgramError("absent without a reason")
 
 
 class Fact(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -123,6 +123,9 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
         gaps: what was not seen of the facts it read.
         rests_on: the descriptions that were trusted to reach this verdict.
         required: whether the profile counts it for exit status 3.
+
+    Raises:
+        ProgramError: the verdict is `violated` without a violation, or another one with.
     """
 
     check: str
@@ -136,3 +139,7 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
     observations: tuple[Observation, ...] = ()
     gaps: tuple[Gap, ...] = ()
     rests_on: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if (self.verdict is Verdict.VIOLATED) != bool(self.violations):
+            raise ProgramError(f"{self.check}: verdict {self.verdict} with {len(self.violations)} violations")

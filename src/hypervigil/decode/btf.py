@@ -10,14 +10,19 @@ kind, by which records of unknown kinds can be stepped over; with it come 7 bits
 which older encoders left zero.
 """
 
-import struct
 from typing import TYPE_CHECKING
 
-import msgspec
 import numpy as np
-import numpy.typing as npt
 
 from hypervigil.core.errors import DecodeError
+from hypervigil.decode.btf_sections import (
+    ITEM_WORDS,
+    KINDS,
+    RECORD,
+    TAIL_WORDS,
+    index_records,
+    sections_of,
+)
 from hypervigil.decode.btf_types import (
     COMPOUND,
     ENUMS,
@@ -36,38 +41,10 @@ from hypervigil.decode.btf_types import (
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-MAGIC = 0xEB9F
-"""`BTF_MAGIC`, as read on a little-endian machine."""
-
-MAX_SIZE = 1 << 27
-"""Bytes; the BTF of vmlinux has 3 to 8 MiB."""
-
 MAX_CHAIN = 64
 """How many typedefs, qualifiers and arrays may follow one another before a type counts as malformed."""
 
-_HEADER = struct.Struct("<HBBIIIII")
-_LAYOUT = struct.Struct("<II")
-_SWAPPED = 0x9FEB
 _MASK = (1 << 64) - 1
-_KINDS = 128
-_RECORD = 3  # words of struct btf_type
-_TAIL_WORDS = {BtfKind.INT: 1, BtfKind.ARRAY: 3, BtfKind.VAR: 1, BtfKind.DECL_TAG: 1}
-_ITEM_WORDS = {
-    BtfKind.STRUCT: 3,
-    BtfKind.UNION: 3,
-    BtfKind.ENUM: 2,
-    BtfKind.FUNC_PROTO: 2,
-    BtfKind.DATASEC: 3,
-    BtfKind.ENUM64: 3,
-}
-
-Words = npt.NDArray[np.uint32]
-
-
-class _Sections(msgspec.Struct, frozen=True, eq=False):
-    types: Words
-    strings: bytes
-    layout: bytes
 
 
 class Btf:
@@ -82,22 +59,24 @@ class Btf:
         first_id: the first type id of this BTF itself: 1, or one past the base's last.
         end_id: one past the last type id.
         string_end: one past the last valid name offset, base included.
+        types_at: byte offset of the first record in the data.
 
     Raises:
         DecodeError: the header, a section or a record is malformed, or a kind is unknown and has no layout.
     """
 
     def __init__(self, data: bytes | memoryview, base: "Btf | None" = None) -> None:
-        sections = _sections(bytes(data))
+        sections = sections_of(bytes(data))
         self.base = base
         self._words = sections.types
+        self.types_at = sections.types_at
         self._strings = sections.strings
         self._string_start = 0 if base is None else base.string_end
         self.string_end: int = self._string_start + len(self._strings)
-        self._places = _index(self._words, sections.layout)
+        self._places = index_records(self._words, sections.layout)
         self._names = self._words[self._places]
         self._infos = self._words[self._places + 1]
-        self._kinds = (self._infos >> 24 & (_KINDS - 1)).astype(np.uint8)
+        self._kinds = (self._infos >> 24 & (KINDS - 1)).astype(np.uint8)
         self._named: dict[int, list[int]] | None = None
         self.first_id: int = 1 if base is None else base.end_id
         self.end_id: int = self.first_id + len(self._places)
@@ -127,8 +106,8 @@ class Btf:
                 strings.
         """
         owner, place = self._locate(type_id)
-        name, info, third = owner._words[place : place + _RECORD].tolist()  # noqa: SLF001 - same class
-        kind = _known(info >> 24 & (_KINDS - 1), type_id)
+        name, info, third = owner._words[place : place + RECORD].tolist()  # noqa: SLF001 - same class
+        kind = _known(info >> 24 & (KINDS - 1), type_id)
         sized = kind in SIZED
         return BtfType(
             id=type_id,
@@ -139,6 +118,17 @@ class Btf:
             count=info & 0xFFFFFF,
             flag=bool(info >> 31),
         )
+
+    def record(self, type_id: int) -> tuple[int, int]:
+        """Half-open range of a type's record in the data of the BTF that has it, in bytes.
+
+        Raises:
+            DecodeError: no such type.
+        """
+        owner, place = self._locate(type_id)
+        this = self.type(type_id)
+        words = RECORD + ITEM_WORDS.get(this.kind, 0) * this.count + TAIL_WORDS.get(this.kind, 0)
+        return owner.types_at + 4 * place, owner.types_at + 4 * (place + words)
 
     def string(self, offset: int) -> str:
         """The string at a name offset, base included; latin-1, so that no byte is lost.
@@ -304,12 +294,12 @@ class Btf:
 
     def _tail(self, type_id: int, words: int) -> list[int]:
         owner, place = self._locate(type_id)
-        start = place + _RECORD
+        start = place + RECORD
         tail: list[int] = owner._words[start : start + words].tolist()  # noqa: SLF001 - same class
         return tail
 
     def _items(self, owner: BtfType) -> list[list[int]]:
-        width = _ITEM_WORDS[owner.kind]
+        width = ITEM_WORDS[owner.kind]
         raw = self._tail(owner.id, width * owner.count)
         return [raw[i : i + width] for i in range(0, len(raw), width)]
 
@@ -318,76 +308,3 @@ def _known(kind: int, type_id: int) -> BtfKind:
     if kind in BtfKind._value2member_map_:
         return BtfKind(kind)
     raise DecodeError("btf type", f"type {type_id} is of the unknown kind {kind}")
-
-
-def _sections(data: bytes) -> _Sections:
-    """Check the header and cut the data into its sections."""
-    if not _HEADER.size <= len(data) <= MAX_SIZE:
-        raise DecodeError("btf header", f"{len(data)} bytes are too few or too many")
-    magic, version, flags, header, type_off, type_len, str_off, str_len = _HEADER.unpack_from(data)
-    if magic == _SWAPPED:
-        raise DecodeError("btf header", "big-endian", 0)
-    if magic != MAGIC or version != 1 or flags:
-        raise DecodeError("btf header", f"magic {magic:#x}, version {version}, flags {flags:#x}", 0)
-    if header < _HEADER.size:
-        raise DecodeError("btf header", f"a header of {header} bytes", 4)
-    types = _section(data, header, type_off, type_len)
-    strings = _section(data, header, str_off, str_len)
-    if type_off % 4 or type_len % 4:
-        raise DecodeError("btf header", "the types are not aligned to words", 8)
-    if strings[-1:] != b"\0":
-        raise DecodeError("btf header", "the strings do not end with a NUL", header + str_off)
-    layout = b""
-    if header >= _HEADER.size + _LAYOUT.size and len(data) >= header:
-        layout = _section(data, header, *_LAYOUT.unpack_from(data, _HEADER.size))
-    return _Sections(np.frombuffer(types, "<u4"), strings, layout)
-
-
-def _section(data: bytes, header: int, offset: int, length: int) -> bytes:
-    start = header + offset
-    if start + length > len(data):
-        raise DecodeError("btf header", f"a section ends at {start + length:#x}, past the end", start)
-    return data[start : start + length]
-
-
-def _index(words: Words, layout: bytes) -> npt.NDArray[np.int64]:
-    """Word offset of every record, in order of id.
-
-    The length that a record would have is computed for every word at once; then only the real records are
-    visited.
-    """
-    tails, items, known = _lengths(layout)
-    infos = words[1:]
-    kinds = infos >> 24 & (_KINDS - 1)
-    steps = (tails[kinds] + items[kinds] * (infos & 0xFFFFFF)).tolist()
-    places: list[int] = []
-    at, last = 0, len(steps)
-    while at < last:
-        places.append(at)
-        at += steps[at]
-    found = np.array(places, np.int64)
-    unknown = np.flatnonzero(~known[kinds[found]]) if places else found
-    if len(unknown):
-        kind = int(kinds[places[unknown[0]]])
-        raise DecodeError("btf types", f"type {unknown[0] + 1} is of the unknown kind {kind}", 4 * places[unknown[0]])
-    if at != len(words):
-        raise DecodeError("btf types", "the last record is cut off", 4 * at)
-    return found
-
-
-def _lengths(layout: bytes) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
-    """For each kind: words of its record without items, words of an item, and whether that is known."""
-    tails = np.full(_KINDS, _RECORD, np.int64)
-    items = np.zeros(_KINDS, np.int64)
-    known = np.zeros(_KINDS, bool)
-    for kind in BtfKind:
-        tails[kind] += _TAIL_WORDS.get(kind, 0)
-        items[kind] = _ITEM_WORDS.get(kind, 0)
-        known[kind] = True
-    for number in range(max(BtfKind) + 1, min(len(layout) // 4, _KINDS)):
-        info_size, item_size = layout[4 * number], layout[4 * number + 1]
-        if info_size % 4 == 0 and item_size % 4 == 0:
-            tails[number] += info_size // 4
-            items[number] = item_size // 4
-            known[number] = True
-    return tails, items, known

@@ -1,5 +1,6 @@
 """What a reader of a violation should see: bytes as they stand in the evidence, and what they mean as code."""
 
+import re
 from collections.abc import Iterator
 
 import capstone
@@ -16,6 +17,7 @@ _MAX_EXHIBITS = 400
 _MAX_LINES = 24
 _BRANCHES = ("call", "j")
 _LEAST_PADDING = 4
+_ADDRESS = re.compile("0x[0-9a-f]{1,16}")
 
 
 def exhibits(system: System, findings: tuple[Finding, ...]) -> Iterator[Exhibit]:
@@ -69,14 +71,23 @@ def disassemble(system: System, data: bytes, address: int) -> tuple[Line, ...]:
     engine = capstone.Cs(capstone.CS_ARCH_X86, capstone.CS_MODE_64)
     lines = []
     for at, size, mnemonic, operands in engine.disasm_lite(_without_padding(data), address):
-        where = ""
-        if mnemonic.startswith(_BRANCHES) and operands.startswith("0x"):
-            where = f" <{system.name_of(int(operands, 16))}>"
         start = at - address
-        lines.append(Line(at, data[start : start + size].hex(), f"{mnemonic} {operands}{where}".rstrip()))
+        text = f"{mnemonic} {operands}{_destination(system, mnemonic, operands)}".rstrip()
+        lines.append(Line(at, data[start : start + size].hex(), text))
         if len(lines) == _MAX_LINES:
             break
     return tuple(lines)
+
+
+def _destination(system: System, mnemonic: str, operands: str) -> str:
+    """Where a branch leads, or what a loaded address is the exact start of."""
+    last = operands.rpartition(" ")[2]
+    if not _ADDRESS.fullmatch(last):
+        return ""
+    target = system.target(int(last, 16))
+    if mnemonic.startswith(_BRANCHES) and operands == last:
+        return f" <{target}>"
+    return f" <{target}>" if target.symbol and not target.offset else ""
 
 
 def _without_padding(data: bytes) -> bytes:

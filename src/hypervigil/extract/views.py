@@ -14,8 +14,6 @@ from hypervigil.linux.system import System
 from hypervigil.linux.tasks import Task
 from hypervigil.linux.views import View
 
-_SHOWN = 64
-
 
 @extracts(Modules)
 def modules(subject: Subject) -> Modules:
@@ -29,7 +27,7 @@ def modules(subject: Subject) -> Modules:
     def excuse(address: int) -> str:
         return "" if address not in known or known[address].state == "live" else f"it is {known[address].state}"
 
-    names, members, gaps = _members(system, system.module_views, name, excuse)
+    names, members, gaps = _members(system, system.module_views, "struct module", name, excuse)
     members = [m for m in members if _is_module(known.get(m.key))]
     return Modules(views=names, members=tuple(members), gaps=(*gaps, *_unread(system, known)))
 
@@ -67,7 +65,7 @@ def tasks(subject: Subject) -> Tasks:
         View(name=v.name, complete=v.complete, seen=None if v.seen is None else v.seen - idle, gaps=v.gaps)
         for v in census.task_views
     )
-    names, members, gaps = _members(subject.system, views, name, excuse)
+    names, members, gaps = _members(subject.system, views, "struct task_struct", name, excuse)
     kept = tuple(member for member in members if member.key in known)
     return Tasks(views=names, members=kept, gaps=tuple(sorted({*gaps, *census.tasks.gaps})))
 
@@ -103,12 +101,16 @@ def kvm_machines(subject: Subject) -> KvmMachines | Absent:
         except EvidenceError:
             return f"{address:#x}"
 
-    names, members, gaps = _members(subject.system, views, name, lambda _: "")
+    names, members, gaps = _members(subject.system, views, "struct kvm", name, lambda _: "")
     return KvmMachines(views=names, members=tuple(members), gaps=gaps)
 
 
 def _members(
-    system: System, views: tuple[View, ...], name: Callable[[int], str], excuse: Callable[[int], str]
+    system: System,
+    views: tuple[View, ...],
+    type_name: str,
+    name: Callable[[int], str],
+    excuse: Callable[[int], str],
 ) -> tuple[tuple[str, ...], list[Member], tuple[Gap, ...]]:
     """Put views together: a view that could not be walked is left out, and is a gap if everything must be in it."""
     walked = [view for view in views if view.seen is not None]
@@ -118,7 +120,7 @@ def _members(
     for address in sorted(set().union(*(view.seen or () for view in walked))):
         seen = tuple(view.name for view in walked if view.seen is not None and address in view.seen)
         try:
-            span = system.spans(address, _SHOWN)
+            span = system.spans(address, system.kernel.type(type_name).size or 1)
         except EvidenceError as fault:
             gaps.append(Gap(f"what {' and '.join(seen)} show at {address:#x}", str(fault)))
             continue

@@ -31,12 +31,14 @@ class Kernel(msgspec.Struct, frozen=True):
         packages: Debian package names to their versions.
         vmlinuz: the image to boot.
         modules: the directory that holds kernel/ and the modules below it.
+        debs: the package files that it was unpacked from.
     """
 
     release: str
     packages: dict[str, str]
     vmlinuz: Path
     modules: Path
+    debs: tuple[Path, ...] = ()
 
     @property
     def version(self) -> tuple[int, int]:
@@ -112,6 +114,7 @@ def _unpack(debs: list[Path], target: Path, progress: Progress) -> Kernel:
             told = fields(run(["dpkg-deb", "--field", str(deb), "Package", "Version"], f"{deb}: not a Debian package"))
             packages[told["Package"]] = told["Version"]
             run(["dpkg-deb", "--extract", str(deb), str(partial / "root")], f"{deb}: cannot unpack")
+            shutil.copy2(deb, _made(partial / "debs") / deb.name)
         unpacked(partial / "root", packages)
         (partial / _RECORD).write_bytes(msgspec.json.encode(packages))
         shutil.rmtree(target, ignore_errors=True)
@@ -136,7 +139,7 @@ def unpacked(root: Path, packages: dict[str, str]) -> Kernel:
     release = modules.name
     for image in (root / f"boot/vmlinuz-{release}", modules / "vmlinuz"):
         if image.is_file():
-            return Kernel(release, packages, image, modules)
+            return Kernel(release, packages, image, modules, tuple(sorted((root.parent / "debs").glob("*.deb"))))
     raise UsageError(f"{root}: the packages hold no boot image of {release}")
 
 

@@ -157,7 +157,7 @@ def produce(
 
 def _key(scenario: Scenario, kernel: Kernel) -> str:
     """What an image depends on: the scenario, the kernel, and every file of the range itself."""
-    digest = hashlib.sha256(scenario.digest.encode())
+    digest = hashlib.sha256(msgspec.json.encode((scenario.name, scenario.host, sorted(scenario.plant.items()))))
     digest.update(msgspec.json.encode(sorted(kernel.packages.items())))
     for file in (*_each_file(resources.files(__package__)), *map(Path, scenario.host.files)):
         digest.update(file.read_bytes())

@@ -50,6 +50,7 @@ class Scenario(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         sources: where that is known from.
         violates: ids of the checks that must find it.
         host: the host that is booted.
+        packages: whether it shows only against the vendor's packages, so that it is judged with them.
         plant: `how` names the planter "module.function"; the rest are its parameters.
         name: the file's name without its ending.
         digest: SHA-256 of the file, hex.
@@ -61,6 +62,7 @@ class Scenario(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     sources: tuple[str, ...] = ()
     violates: tuple[str, ...] = ()
     host: Host = Host()
+    packages: bool = False
     plant: dict[str, object] = {}
     name: str = ""
     digest: str = ""

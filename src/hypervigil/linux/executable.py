@@ -24,6 +24,7 @@ from hypervigil.linux.modules import Module
 from hypervigil.linux.vmap import VmapArea
 from hypervigil.memory.kernel import Kernel
 
+_REWRITTEN = ("bpf_trampoline_", "bpf_dispatcher_")
 _CHUNK = 64  # BPF_PROG_CHUNK_SIZE
 _MAX_IMAGE = 1 << 24
 _MAX_PAGES = 4096
@@ -71,7 +72,9 @@ def _bpf_symbols(kernel: Kernel) -> Iterator[Claim]:
         symbol = kernel.object("struct bpf_ksym", address)
         start, end = number(symbol, "start"), number(symbol, "end")
         if 0 < end - start <= _MAX_IMAGE:
-            yield Claim(start - start % _CHUNK, end, f"BPF {text(symbol, 'name')}", "jit")
+            name = text(symbol, "name")
+            kind = "BPF trampoline" if name.startswith(_REWRITTEN) else "jit"
+            yield Claim(start - start % _CHUNK, end, f"BPF {name}", kind)
     _refuse_gaps(walked)
 
 
@@ -134,7 +137,9 @@ def _ftrace_trampolines(kernel: Kernel) -> Iterator[Claim]:
         ops = kernel.object("struct ftrace_ops", address)
         start, size = number(ops, "trampoline"), number(ops, "trampoline_size")
         if start and 0 < size <= _MAX_IMAGE:
-            yield Claim(start, start + size, f"ftrace trampoline of ops at {address:#x}", "trampoline")
+            # alloc_tramp takes whole pages and leaves what was in them behind the trampoline
+            end = -(-(start + size) // PAGE_SIZE) * PAGE_SIZE
+            yield Claim(start, end, f"ftrace trampoline of ops at {address:#x}", "trampoline")
 
 
 def _real_mode(kernel: Kernel) -> Iterator[Claim]:

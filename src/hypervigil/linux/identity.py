@@ -10,10 +10,11 @@ from collections.abc import Callable, Iterator
 import drgn
 import msgspec
 
-from hypervigil.core.errors import EvidenceError, MissingDescription
+from hypervigil.core.errors import EvidenceError, MissingDescription, MissingMemory
 from hypervigil.core.evidence import Span
 from hypervigil.core.facts import Gap
 from hypervigil.core.units import PhysAddr
+from hypervigil.decode.btf_types import BtfKind
 from hypervigil.decode.vmcoreinfo import VmcoreInfo
 from hypervigil.linux.members import text
 from hypervigil.linux.processors import host_processors
@@ -63,26 +64,40 @@ def each_said(system: System) -> Iterator[Said | Gap]:
 
 def _vmcoreinfo(kernel: Kernel) -> Iterator[Said | Gap]:
     info, place = _kept(kernel)
-    span = kernel.memory.spans(place, min(len(info.raw), 64))
     copies = [(info, place), *kernel.search.others]
+    yield from _copies(kernel, copies)
+    for sentence in info.contradictions:
+        span = kernel.memory.spans(place, min(len(info.raw), 64))
+        yield Said(subject=f"VMCOREINFO: {sentence}", source="its first line", value="one value", span=span)
+        yield Said(subject=f"VMCOREINFO: {sentence}", source="a later line", value="another value", span=span)
+
+    def said(subject: str, value: str, key: str) -> Said:
+        return Said(subject=subject, source="VMCOREINFO", value=value, span=_line(kernel, info, place, key))
+
+    yield said("release", info.osrelease, "OSRELEASE")
+    if info.build_id:
+        yield said("build id", info.build_id, "BUILD-ID")
+    if info.kernel_offset is not None:
+        yield said("KASLR offset", f"{info.kernel_offset:#x}", "KERNELOFFSET")
+    if "phys_base" in info.numbers:
+        yield said("phys_base", f"{info.numbers['phys_base'] % _ADDRESS_SPACE:#x}", "NUMBER(phys_base)")
+    for name, address in sorted(info.symbols.items()):
+        if START_KERNEL_MAP <= address < _IMAGE_END:
+            yield said(f"address of {name}", f"{address:#x}", f"SYMBOL({name})")
+
+
+def _copies(kernel: Kernel, copies: list[tuple[VmcoreInfo, PhysAddr]]) -> Iterator[Said]:
     for copy, at in copies:
         digest = hashlib.sha256(copy.raw.encode("latin-1")).hexdigest()[:16]
         where = kernel.memory.spans(at, min(len(copy.raw), 64))
         yield Said(subject="text of VMCOREINFO", source=f"copy at {at:#x}", value=f"sha256 {digest}", span=where)
-    for sentence in info.contradictions:
-        yield Said(subject=f"VMCOREINFO: {sentence}", source="its first line", value="one value", span=span)
-        yield Said(subject=f"VMCOREINFO: {sentence}", source="a later line", value="another value", span=span)
-    yield Said(subject="release", source="VMCOREINFO", value=info.osrelease, span=span)
-    if info.build_id:
-        yield Said(subject="build id", source="VMCOREINFO", value=info.build_id, span=span)
-    if info.kernel_offset is not None:
-        yield Said(subject="KASLR offset", source="VMCOREINFO", value=f"{info.kernel_offset:#x}", span=span)
-    if "phys_base" in info.numbers:
-        value = f"{info.numbers['phys_base'] % _ADDRESS_SPACE:#x}"
-        yield Said(subject="phys_base", source="VMCOREINFO", value=value, span=span)
-    for name, address in sorted(info.symbols.items()):
-        if START_KERNEL_MAP <= address < _IMAGE_END:
-            yield Said(subject=f"address of {name}", source="VMCOREINFO", value=f"{address:#x}", span=span)
+
+
+def _line(kernel: Kernel, info: VmcoreInfo, place: PhysAddr, key: str) -> tuple[Span, ...]:
+    """Where a line of VMCOREINFO stands."""
+    at = max(0, info.raw.find(f"{key}="))
+    end = info.raw.find("\n", at)
+    return kernel.memory.spans(PhysAddr(place + at), max(1, (end if end > at else at + 64) - at))
 
 
 def _kept(kernel: Kernel) -> tuple[VmcoreInfo, PhysAddr]:
@@ -156,18 +171,35 @@ def _types(kernel: Kernel) -> Iterator[Said]:
     known = kernel.location.vmcoreinfo
     if known is None or btf.end_id <= 1:
         return
-    span = kernel.memory.spans(known[1], 64)
-    for name, size in sorted(known[0].sizes.items()):
+    info, place = known
+    for name, size in sorted(info.sizes.items()):
         kind = _type(kernel, name)
         if kind is not None and kind.size:
+            span = _line(kernel, info, place, f"SIZE({name})")
             yield Said(subject=f"size of {name}", source="VMCOREINFO", value=str(size), span=span)
-            yield Said(subject=f"size of {name}", source="BTF", value=str(kind.size))
-    for path, offset in sorted(known[0].offsets.items()):
+            yield Said(subject=f"size of {name}", source="BTF", value=str(kind.size), span=_record(kernel, name))
+    for path, offset in sorted(info.offsets.items()):
         name, _, member = path.partition(".")
         kind = _type(kernel, name)
         if kind is not None:
+            span = _line(kernel, info, place, f"OFFSET({path})")
             yield Said(subject=f"offset of {path}", source="VMCOREINFO", value=str(offset), span=span)
-            yield Said(subject=f"offset of {path}", source="BTF", value=_offset(kind, member))
+            yield Said(
+                subject=f"offset of {path}", source="BTF", value=_offset(kind, member), span=_record(kernel, name)
+            )
+
+
+def _record(kernel: Kernel, name: str) -> tuple[Span, ...]:
+    """Where the kernel's BTF describes a structure; nowhere for types that are described elsewhere."""
+    start = kernel.symbols.find("__start_BTF")
+    found = kernel.btf.find(name.removeprefix("struct ").removeprefix("union "), BtfKind.STRUCT, BtfKind.UNION)
+    if start is None or not found:
+        return ()
+    low, high = kernel.btf.record(found[0])
+    try:
+        return kernel.spans(start + low, high - low)
+    except MissingMemory:
+        return ()
 
 
 def _type(kernel: Kernel, name: str) -> drgn.Type | None:
@@ -198,7 +230,9 @@ def _layouts(kernel: Kernel) -> Iterator[Said]:
         if kind.kind is not drgn.TypeKind.STRUCT or not kind.members:
             continue
         subject = f"layout of {name}"
-        yield Said(subject=subject, source="BTF", value=_layout_fault(kind) or "as a compiler makes it")
+        fault = _layout_fault(kind)
+        span = _record(kernel, name) if fault else ()
+        yield Said(subject=subject, source="BTF", value=fault or "as a compiler makes it", span=span)
         yield Said(subject=subject, source="the rules of C", value="as a compiler makes it")
 
 

@@ -11,8 +11,8 @@ import numpy as np
 from hypervigil.core.errors import EvidenceError, MissingDescription, MissingMemory
 from hypervigil.core.facts import Gap, Observed
 from hypervigil.core.units import VirtAddr
-from hypervigil.decode.btf import MAX_SIZE as MAX_BTF
 from hypervigil.decode.btf import Btf
+from hypervigil.decode.btf_sections import MAX_SIZE as MAX_BTF
 from hypervigil.facts.pointers import Section
 from hypervigil.linux.lists import walk_list, walk_tree
 from hypervigil.linux.members import has, member, number, offset_of, text

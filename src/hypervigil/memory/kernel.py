@@ -12,8 +12,8 @@ from hypervigil.core.errors import DecodeError, EvidenceError, MissingDescriptio
 from hypervigil.core.evidence import Span
 from hypervigil.core.report import Candidate
 from hypervigil.core.units import VirtAddr
-from hypervigil.decode.btf import MAX_SIZE as MAX_BTF
 from hypervigil.decode.btf import Btf
+from hypervigil.decode.btf_sections import MAX_SIZE as MAX_BTF
 from hypervigil.decode.kallsyms import (
     KallsymsTable,
     decode_kallsyms,
@@ -197,7 +197,8 @@ def _hinted(kernel: Kernel) -> Attempt:
     wanted = ("kallsyms_names", "kallsyms_token_table", "kallsyms_token_index")
     if not all(name in hints for name in wanted):
         return
-    low = min(hints[n] for n in hints if n.startswith("kallsyms_")) - _SCAN // 32 & ~0xFFF
+    floor, _ = _image_range(kernel)
+    low = max(floor, min(hints[n] for n in hints if n.startswith("kallsyms_")) - _SCAN // 32 & ~0xFFF)
     high = max(hints[n] for n in hints if n.startswith("kallsyms_")) + _SCAN // 8
     where = f"virtual {hints['kallsyms_token_table']:#x}"
     try:

@@ -7,7 +7,6 @@ Tables come from an attacker. A table is followed at most once per level and pla
 is bounded, and whatever could not be followed is a gap.
 """
 
-from collections.abc import Iterator
 from typing import NamedTuple
 
 import msgspec
@@ -29,6 +28,7 @@ _NO_EXECUTE = 1 << 63
 _FRAME = 0x000F_FFFF_FFFF_F000
 _ENTRIES = 512
 _MAX_TABLES = 1 << 16
+_MAX_LEAVES = 1 << 21
 KERNEL_HALF = 0xFF00_0000_0000_0000
 """The lowest address of the kernel's half with five levels of tables; with four it is higher."""
 _BATCH = 1024
@@ -149,17 +149,25 @@ class _Walk:
         self._high = ~np.uint64((2 << (11 + 9 * levels)) - 1)
         self._low = np.uint64(low) & ~self._high
         self._barred = np.uint64(_PRESENT | _NO_EXECUTE if executable_only else _PRESENT)
-        self._found: list[tuple[U64, U64, U64, npt.NDArray[np.bool_], npt.NDArray[np.bool_], U64]] = []
+        none, no = np.zeros(0, np.uint64), np.zeros(0, np.bool_)
+        self._found: list[tuple[U64, U64, U64, npt.NDArray[np.bool_], npt.NDArray[np.bool_], U64]] = [
+            (none, none, none, no, no, none)
+        ]
         self._gaps: list[Gap] = []
         self._empty: list[tuple[int, int]] = []
-        self._tables = 0
+        self._tables = 1
+        self._refused = 0
+        self._leaves = 0
+        self._dropped = 0
 
     def descend(self, frontier: _Frontier, level: int) -> _Frontier:
         """Read all tables of one level; keep the leaves that were asked for, return the tables of the next level."""
         shift = 12 + 9 * (level - 1)
-        parts = [self._batch(part, shift, level) for part in self._admit(frontier)]
-        if not parts:
-            return frontier.pick(slice(0))
+        parts = [frontier.pick(slice(0))]
+        parts += (
+            self._admitted(self._batch(frontier.pick(slice(at, at + _BATCH)), shift, level))
+            for at in range(0, frontier.base.size, _BATCH)
+        )
         return _Frontier(
             np.concatenate([part.base for part in parts]),
             np.concatenate([part.table for part in parts]),
@@ -167,18 +175,12 @@ class _Walk:
             np.concatenate([part.user for part in parts]),
         )
 
-    def _admit(self, frontier: _Frontier) -> Iterator[_Frontier]:
-        allowed = max(0, _MAX_TABLES - self._tables)
-        if frontier.base.size > allowed:
-            self._gaps.append(
-                Gap(
-                    f"{frontier.base.size - allowed} page tables",
-                    f"more than {_MAX_TABLES} tables: the tables refer to themselves or are forged",
-                )
-            )
-        self._tables += min(allowed, frontier.base.size)
-        for at in range(0, min(allowed, frontier.base.size), _BATCH):
-            yield frontier.pick(slice(at, min(at + _BATCH, allowed)))
+    def _admitted(self, part: _Frontier) -> _Frontier:
+        """As many of the tables as may still be read; forged ones multiply by 512 with every level."""
+        kept = part.pick(np.arange(min(part.base.size, max(0, _MAX_TABLES - self._tables))))
+        self._tables += kept.base.size
+        self._refused += part.base.size - kept.base.size
+        return kept
 
     def _batch(self, part: _Frontier, shift: int, level: int) -> _Frontier:
         rows, kept = self._read(part, shift)
@@ -201,9 +203,16 @@ class _Walk:
         frame = entry & np.uint64(_FRAME) & ~np.uint64((1 << shift) - 1)
         where = part.table[row] + slot.astype(np.uint64) * np.uint64(8)
         size = np.full(entry.size, 1 << shift, np.uint64)
-        self._found.append((base[leaf], size[leaf], frame[leaf], writable[leaf], user[leaf], where[leaf]))
+        kept = self._within(np.flatnonzero(leaf))
+        self._found.append((base[kept], size[kept], frame[kept], writable[kept], user[kept], where[kept]))
         deeper = ~leaf
         return _Frontier(base[deeper], entry[deeper] & np.uint64(_FRAME), writable[deeper], user[deeper])
+
+    def _within(self, leaves: npt.NDArray[np.intp]) -> npt.NDArray[np.intp]:
+        kept = leaves[: max(0, _MAX_LEAVES - self._leaves)]
+        self._leaves += kept.size
+        self._dropped += leaves.size - kept.size
+        return kept
 
     def _read(self, part: _Frontier, shift: int) -> tuple[U64, npt.NDArray[np.intp]]:
         pages: dict[int, bytes | None] = {}
@@ -233,6 +242,11 @@ class _Walk:
 
     def result(self) -> Sweep:
         """Put the leaves of all levels together, sorted by address."""
+        forged = "the tables refer to themselves or are forged"
+        if self._refused:
+            self._gaps.append(Gap(f"{self._refused} page tables", f"more than {_MAX_TABLES} tables: {forged}"))
+        if self._dropped:
+            self._gaps.append(Gap(f"{self._dropped} pages", f"more than {_MAX_LEAVES} pages: {forged}"))
         columns = [np.concatenate(column) for column in zip(*self._found, strict=True)]
         start = columns[0]
         start = np.where((start & self._sign) != 0, start | self._high, start)

@@ -18,7 +18,7 @@ from hypervigil.core.report import CheckPage, Exhibit, Report
 from hypervigil.report.disassembly import side_by_side
 from hypervigil.report.hexdump import ROW, each_row, rows_of
 from hypervigil.report.memory_map import draw
-from hypervigil.report.visible import flowing, storable, visible
+from hypervigil.report.visible import flowing, visible
 from hypervigil.report.wording import (
     bytesize,
     counted,
@@ -78,7 +78,7 @@ def render(report: Report) -> str:
     environment = _environment()
     style = environment.get_template("report.css").render()
     every = ranked(report.findings)
-    text = environment.get_template("report.html").render(
+    return environment.get_template("report.html").render(
         report=report,
         style_hash=base64.b64encode(sha256(style.encode()).digest()).decode(),
         headline=headline(report),
@@ -93,7 +93,6 @@ def render(report: Report) -> str:
         picture=draw(report.memory_map, _addresses(report)),
         spans=sorted({span for finding in every for v in finding.violations for span in v.spans}),
     )
-    return str(storable(text))
 
 
 def _environment() -> Environment:

@@ -16,7 +16,6 @@ from hypervigil.core.errors import DecodeError, ProgramError, UnsupportedEvidenc
 from hypervigil.core.finding import Verdict
 from hypervigil.core.report import SCHEMA_VERSION, Report, coverage_of, overall
 from hypervigil.report.visible import hides, storable
-from hypervigil.report.wording import counted
 
 _WHAT = "JSON report"
 _ADDRESS = re.compile(r"0x[0-9a-f]{1,32}")
@@ -94,9 +93,6 @@ def _refuse_other_major(document: object) -> None:
 
 def _refuse_contradiction(report: Report) -> None:
     for finding in report.findings:
-        if bool(finding.violations) != (finding.verdict is Verdict.VIOLATED):
-            told = counted(len(finding.violations), "violation")
-            raise DecodeError(_WHAT, f"finding {finding.check!r} says {finding.verdict} and lists {told}")
         if finding.gaps and finding.verdict is Verdict.HOLDS:
             raise DecodeError(_WHAT, f"finding {finding.check!r} says holds, but parts of what it reads were not seen")
     verdict, status = overall(report.findings)

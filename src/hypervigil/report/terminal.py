@@ -19,7 +19,7 @@ from rich.text import Text
 from hypervigil.core.finding import Finding, Observation, Verdict, Violation
 from hypervigil.core.report import Exhibit, Line, Report
 from hypervigil.report.disassembly import side_by_side
-from hypervigil.report.hexdump import ROW, Cell, each_row
+from hypervigil.report.hexdump import Cell, each_row
 from hypervigil.report.visible import flowing, visible
 from hypervigil.report.wording import (
     bytesize,
@@ -229,19 +229,21 @@ def _instruction(mark: str, line: Line, style: str) -> Text:
 
 
 def _data(exhibit: Exhibit) -> Iterator[Text]:
-    for row in each_row(exhibit.found, exhibit.expected, exhibit.address, rows=_LINES):
+    rows = list(each_row(exhibit.found, exhibit.expected, exhibit.address, rows=_LINES))
+    columns = max((max(len(row.found), len(row.expected)) for row in rows), default=0)
+    for row in rows:
         changed = any(cell.differs for cell in (*row.found, *row.expected))
         if changed:
-            yield _octets("-", row.address, row.expected, "green")
-        yield _octets("+" if changed else " ", row.address, row.found, "red" if changed else "")
+            yield _octets("-", row.address, row.expected, "green", columns)
+        yield _octets("+" if changed else " ", row.address, row.found, "red" if changed else "", columns)
 
 
-def _octets(mark: str, address: int, cells: tuple[Cell, ...], style: str) -> Text:
+def _octets(mark: str, address: int, cells: tuple[Cell, ...], style: str, columns: int) -> Text:
     line = Text(f"{mark} {hexadecimal(address)} ")
     for cell in cells:
         line.append(" ")
         line.append(cell.digits, style=f"bold {style}" if cell.differs else "")
-    line.append("   " * (ROW - len(cells)) + "  " + "".join(cell.ascii for cell in cells))
+    line.append("   " * (columns - len(cells)) + "  " + "".join(cell.ascii for cell in cells))
     return line
 
 

@@ -79,10 +79,10 @@ def test_a_module_that_the_host_still_shows_is_told(tmp_path: Path) -> None:
 
 def test_the_first_tracer_is_taken_off(tmp_path: Path) -> None:
     with fake_machine(layout(tmp_path), SYMBOLS) as machine:
-        assert lists.ftrace_ops(machine).values["ops"] == TWO + 0x100
+        assert lists.ftrace_ops(machine, traced="vm_list").values["ops"] == TWO + 0x100
         assert machine.memory.pointer(VirtAddr(HEADS + 32)) == HEADS + 48
         with pytest.raises(NotApplicable, match="no ftrace ops"):
-            lists.ftrace_ops(machine)
+            lists.ftrace_ops(machine, traced="vm_list")
 
 
 def test_a_hook_leads_into_a_module_that_is_hidden(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -25,7 +25,8 @@ def _called(holder: Slot) -> int:
 def _disagreement(name: str, holders: list[Slot]) -> Violation:
     odd = _odd_one(holders)
     said = ", ".join(f"{holder.name} leads to {holder.target}" for holder in holders)
-    others = sorted({str(holder.target) for holder in holders if holder.target.address != odd.target.address})
+    rest = [holder for holder in holders if holder.target.address != odd.target.address]
+    others = sorted({str(holder.target) for holder in rest})
     return Violation(
         message=f"the holders of operation {name} disagree: {said}",
         object=odd.name,
@@ -33,7 +34,10 @@ def _disagreement(name: str, holders: list[Slot]) -> Violation:
         found=str(odd.target),
         expected=" or ".join(others),
         spans=tuple(span for holder in holders for span in holder.span),
-        code=(CodeRef(title=f"where {odd.name} leads", address=odd.target.address, size=48),),
+        code=(
+            CodeRef(title=f"where {odd.name} leads", address=odd.target.address, size=48),
+            CodeRef(title=f"where {rest[0].name} leads", address=rest[0].target.address, size=48),
+        ),
     )
 
 

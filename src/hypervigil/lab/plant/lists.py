@@ -60,8 +60,10 @@ def module(machine: Machine, *, name: str, everywhere: bool = False) -> Planted:
     return Planted(changes, values=values)
 
 
-def ftrace_ops(machine: Machine) -> Planted:
+def ftrace_ops(machine: Machine, *, traced: str) -> Planted:
     """Takes the first of `ftrace_ops_list` off it; the sites that call it stay as they are.
+
+    What is left to see is the site in `traced` (`values` has it as "site"): it calls a tracer that nobody registered.
 
     Source: include/linux/ftrace.h, `struct ftrace_ops` begins with its function and the next ops.
     """
@@ -70,7 +72,8 @@ def ftrace_ops(machine: Machine) -> Planted:
     if first == machine.symbols.find("ftrace_list_end").address:
         raise NotApplicable("no ftrace ops is registered")
     following = machine.memory.pointer(VirtAddr(first + 8))
-    return Planted(put_all(machine, [pointer("ftrace_ops_list", head, following)]), values={"ops": first})
+    values: dict[str, int] = {"ops": first, "site": machine.symbols.find(traced).address}
+    return Planted(put_all(machine, [pointer("ftrace_ops_list", head, following)]), values=values)
 
 
 def module_hook(machine: Machine, *, name: str, table: list[str], function: list[str]) -> Planted:

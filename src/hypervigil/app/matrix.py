@@ -1,0 +1,230 @@
+"""The matrix: every scenario of the range on every kernel, judged, and compared with the truth about it.
+
+A tampering is caught when the verdict is `violated`, only by checks that its scenario names, and one violation names
+the altered object's address. A clean or legitimate host passes when nothing is violated and at least 95 of 100
+applicable checks decide.
+"""
+
+import time
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+
+from hypervigil.app.integrity import Options, integrity
+from hypervigil.app.sources import open_source
+from hypervigil.core.errors import EvidenceError
+from hypervigil.core.finding import Verdict, Violation
+from hypervigil.core.report import Report
+from hypervigil.core.units import VirtAddr
+from hypervigil.lab.errors import NotApplicable
+from hypervigil.lab.images import Format
+from hypervigil.lab.kernels import Kernel
+from hypervigil.lab.produce import produce
+from hypervigil.lab.scenarios import Scenario
+from hypervigil.lab.truth import Change, Truth
+from hypervigil.memory.kernel import open_kernel
+from hypervigil.memory.open import open_image
+from hypervigil.memory.space import AddressSpace
+
+_SITE = 9  # endbr64 and a call
+
+ENOUGH_DECIDED = 0.95
+"""Share of applicable checks that must decide on a sound host."""
+
+Progress = Callable[[str], None]
+
+
+class Cell(msgspec.Struct, frozen=True, kw_only=True):
+    """One scenario on one kernel.
+
+    Attributes:
+        outcome: ``caught``, ``passed``, ``not applicable``, or ``wrong``.
+        why: for `wrong` and `not applicable`, the reason; for `passed`, the undecided checks.
+        checks: the checks that were violated.
+        decided: share of applicable checks that decided.
+        seconds: wall time of the verdict, interpreter start not counted.
+    """
+
+    scenario: str
+    kind: str
+    release: str
+    outcome: str
+    why: str = ""
+    checks: tuple[str, ...] = ()
+    decided: float = 0.0
+    seconds: float = 0.0
+
+
+def run_matrix(
+    kernels: Iterable[Kernel], scenarios: tuple[Scenario, ...], directory: Path, cache: Path, progress: Progress
+) -> Iterator[Cell]:
+    """Produce and judge every scenario on every kernel; images are deleted again when they gave what they should."""
+    for kernel in kernels:
+        for scenario in scenarios:
+            yield _cell(scenario, kernel, directory / kernel.release, cache, progress)
+
+
+def _cell(scenario: Scenario, kernel: Kernel, directory: Path, cache: Path, progress: Progress) -> Cell:
+    try:
+        made = produce(scenario, kernel, directory, (Format.RAW,), cache, progress)
+    except NotApplicable as fault:
+        return Cell(
+            scenario=scenario.name,
+            kind=scenario.kind,
+            release=kernel.release,
+            outcome="not applicable",
+            why=str(fault),
+        )
+    image = made.images[Format.RAW]
+    progress(f"judging {scenario.name} on {kernel.release}")
+    debs = kernel.debs if scenario.packages else ()
+    options = Options(references=tuple((deb.name, deb.read_bytes()) for deb in debs))
+    report, seconds = judge_image(image, options)
+    where = Where(open_kernel(open_image(str(image))).space)
+    cell = compare(scenario, made.truth, report, where, seconds)
+    if cell.outcome != "wrong":
+        image.unlink()
+    return cell
+
+
+def judge_image(image: Path, options: Options = Options()) -> tuple[Report, float]:  # noqa: B008 - immutable
+    """Judge one image, and say how long it took."""
+    began = time.monotonic()
+    with open_source(str(image)) as source:
+        report = integrity(source, options, lambda _what, _done, _total: None).report
+    return report, time.monotonic() - began
+
+
+class Where(NamedTuple):
+    """Finds altered bytes in the image that a report cites by offset."""
+
+    space: AddressSpace
+
+    def cited(self, violation: Violation, change: Change) -> bool:
+        """Whether a violation names an altered object: by its address, by code it shows, or by evidence it cites."""
+        size = max(1, len(change.after) // 2)
+        if violation.address is not None and change.address <= violation.address < change.address + size:
+            return True
+        if any(c.address < change.address + size and c.address + c.size > change.address for c in violation.code):
+            return True
+        try:
+            spans = self.space.spans(change.address, size)
+        except EvidenceError:
+            return False
+        return any(s.start < mine.end and mine.start < s.end for s in spans for mine in violation.spans)
+
+
+def compare(scenario: Scenario, truth: Truth, report: Report, where: Where, seconds: float) -> Cell:
+    """Compare a report with the truth about its image."""
+    violated = tuple(f.check for f in report.findings if f.verdict is Verdict.VIOLATED)
+    coverage = report.coverage
+    decided = coverage.decided / coverage.applicable if coverage.applicable else 0.0
+    why = (
+        _tampered(scenario, truth, report, where) if scenario.kind == "tampering" else _sound(report, violated, decided)
+    )
+    right = "caught" if scenario.kind == "tampering" else "passed"
+    if not why and right == "passed":
+        undecided = "; ".join(f"{u.check}: {u.why}" for u in coverage.undecided)
+        return _made(scenario, truth, right, undecided, violated, decided, seconds)
+    return _made(scenario, truth, "wrong" if why else right, why, violated, decided, seconds)
+
+
+def _made(
+    scenario: Scenario,
+    truth: Truth,
+    outcome: str,
+    why: str,
+    checks: tuple[str, ...],
+    decided: float,
+    seconds: float,
+) -> Cell:
+    return Cell(
+        scenario=scenario.name,
+        kind=scenario.kind,
+        release=truth.release,
+        outcome=outcome,
+        why=why,
+        checks=checks,
+        decided=round(decided, 3),
+        seconds=round(seconds, 2),
+    )
+
+
+def _tampered(scenario: Scenario, truth: Truth, report: Report, where: Where) -> str:
+    """Why a tampered image was not judged as it should be; empty if it was."""
+    violated = {f.check for f in report.findings if f.verdict is Verdict.VIOLATED}
+    if not violated:
+        return f"the verdict is {report.verdict}, nothing is violated"
+    others = sorted(violated - set(scenario.violates))
+    if others:
+        return f"violated beyond what the scenario names: {', '.join(others)}"
+    planted = truth.planted
+    if planted is None:
+        return "the scenario planted nothing"
+    violations = [v for f in report.findings for v in f.violations]
+    altered = [c for c in planted.changes if c.object != "stub"] or list(planted.changes)
+    if "site" in planted.values:
+        site = VirtAddr(planted.values["site"])
+        altered.append(Change(object="the site that shows it", address=site, before="", after="00" * _SITE))
+    if any(where.cited(violation, change) for violation in violations for change in altered):
+        return ""
+    places = ", ".join(f"{c.object} at {c.address:#x}" for c in altered)
+    return f"no violation names {places}"
+
+
+def _sound(report: Report, violated: tuple[str, ...], decided: float) -> str:
+    if violated:
+        messages = "; ".join(v.message for f in report.findings for v in f.violations)[:300]
+        return f"{', '.join(violated)} violated: {messages}"
+    if decided < ENOUGH_DECIDED:
+        undecided = "; ".join(f"{u.check}: {u.why}" for u in report.coverage.undecided)
+        return f"only {decided:.0%} of the checks decide: {undecided}"
+    return ""
+
+
+def page(cells: list[Cell], made: str) -> str:
+    """The matrix as a page of the documentation (Markdown).
+
+    Args:
+        cells: the results.
+        made: when and with what it was made, in words.
+    """
+    releases = sorted({c.release for c in cells}, key=_by_version)
+    by_place = {(c.scenario, c.release): c for c in cells}
+    lines = [
+        "# What is found on which kernel",
+        "",
+        "Generated by `make lab-matrix`. Each cell is one boot of a real KVM host in emulation with a running nested",
+        "guest: the violated checks and the seconds that the verdict took.",
+        "",
+        made,
+        "",
+    ]
+    for kind, title in (
+        ("tampering", "Tampering"),
+        ("legitimate", "Legitimate modifications"),
+        ("clean", "Clean hosts"),
+    ):
+        names = sorted({c.scenario for c in cells if c.kind == kind})
+        if names:
+            lines += [f"## {title}", "", f"| scenario | {' | '.join(releases)} |", f"|---|{'---|' * len(releases)}"]
+            lines += [f"| {n} | {' | '.join(_shown(by_place.get((n, r))) for r in releases)} |" for n in names]
+            lines.append("")
+    return "\n".join(lines)
+
+
+def _by_version(release: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in release.partition("-")[0].partition("+")[0].split(".") if part.isdigit())
+
+
+def _shown(cell: Cell | None) -> str:
+    if cell is None:
+        return "not run"
+    if cell.outcome == "not applicable":
+        return "n/a"
+    if cell.outcome == "wrong":
+        return f"**wrong**: {cell.why}".replace("|", "/")
+    what = " ".join(cell.checks) if cell.checks else f"nothing violated, {cell.decided:.0%} decided"
+    return f"{what} ({cell.seconds:.1f} s)"

@@ -1,0 +1,160 @@
+"""Text of the kernel and of every module against its own tables of patch sites, with nothing from outside."""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from hypervigil.core.errors import EvidenceError, MissingMemory
+from hypervigil.core.facts import Gap
+from hypervigil.core.units import PAGE_SIZE
+from hypervigil.extract.loading import Subject, extracts
+from hypervigil.facts.code import CodeImage, Deviation
+from hypervigil.facts.kernel import TextSites
+from hypervigil.facts.pointers import Section
+from hypervigil.linux.modules import Module, module_sections
+from hypervigil.linux.system import KERNEL, System
+from hypervigil.linux.text.branches import Dead, Stray, stray_branches
+from hypervigil.linux.text.code import Code, read_code
+from hypervigil.linux.text.deviations import bounded, deviation, each_probe, judge_sites
+from hypervigil.linux.text.entries import Entry, odd_entries
+from hypervigil.linux.text.ftrace import each_unsound
+from hypervigil.linux.text.mechanisms import each_sites
+from hypervigil.linux.text.place import Place
+from hypervigil.linux.text.registry import Registry, read_registry
+from hypervigil.linux.text.sites import Table
+from hypervigil.linux.text.tables import dead_code, kernel_tables, module_tables
+from hypervigil.memory.symbols import Symbols
+
+_REFERENCE = "its own tables of patch sites"
+
+
+@extracts(TextSites)
+def text_sites(subject: Subject) -> TextSites:
+    """Judge every patch site, every branch out of the text and every function's first instruction."""
+    system = subject.system
+    gaps: list[Gap] = list(system.modules.gaps)
+    codes = [read_code(system.kernel, *text) for text in each_text(system, gaps)]
+    registry = read_registry(system, codes)
+    gaps += registry.gaps
+    images = []
+    for code in codes:
+        try:
+            images.append(_image(system, registry, code, gaps))
+        except EvidenceError as fault:
+            gaps.append(Gap(f"text of {code.owner}", str(fault)))
+    return TextSites(images=tuple(images), gaps=tuple(sorted(set(gaps))))
+
+
+def each_text(system: System, gaps: list[Gap]) -> Iterator[tuple[str, int, int]]:
+    """Owner and half-open range of the text of the kernel and of every module that is not just being loaded.
+
+    Raises:
+        MissingDescription: the kernel's text is not known.
+    """
+    system.kernel.symbols.address("_stext")
+    system.kernel.symbols.address("_etext")
+    loading = {module.name for module in system.modules.items if _is_loading(module)}
+    for owned in system.ranges:
+        if owned.section is not Section.TEXT:
+            continue
+        if owned.owner in loading:
+            gaps.append(Gap(f"text of module {owned.owner}", "it is being loaded, its patch sites are not done"))
+            continue
+        yield owned.owner, owned.start, owned.end
+
+
+def _is_loading(module: Module) -> bool:
+    """Whether a module has memory for its init still and is not live; its state alone may be forged."""
+    return module.state != "live" and any(area.section is Section.INIT for area in module.areas)
+
+
+def _image(system: System, registry: Registry, code: Code, gaps: list[Gap]) -> CodeImage:
+    owner = code.owner
+    symbols = system.symbols_of(owner)
+    if symbols is None:
+        gaps.append(Gap(f"function entries of module {owner}", "its symbols cannot be read"))
+        symbols = Symbols(np.array([], np.uint64), (), "", f"module {owner}")
+    tables, dead = _tables(system, owner, gaps)
+    said = tuple(each_sites(Place(system, code, tables, symbols, registry)))
+    gaps += [Gap(*unseen) for sites in said for unseen in sites.unseen]
+    gaps += missing_pages(code)
+    judged = judge_sites(system, code, said, registry.probes)
+    found = [*judged.deviations, *each_probe(system, code, registry.probes)]
+    reported = {one.address for one in found}
+    for stray in stray_branches(code, symbols, registry.landing, judged.known, dead):
+        found += _once(reported, _branch(system, code, stray))
+    for entry in odd_entries(code, symbols, registry.landing, judged.known):
+        found += _once(reported, _entry(system, code, entry))
+    if owner == KERNEL:
+        found += _operations(system, registry)
+    return CodeImage(
+        name=owner,
+        reference=_REFERENCE,
+        compared=len(code.data) - sum(high - low for low, high in code.missing),
+        sites=judged.counts,
+        deviations=bounded(found),
+    )
+
+
+def _tables(system: System, owner: str, gaps: list[Gap]) -> tuple[dict[str, Table], tuple[Dead, ...]]:
+    module = system.module(owner)
+    if module is None:
+        return kernel_tables(system.kernel, gaps), ()
+    try:
+        places = module_sections(system.kernel, module)
+    except EvidenceError as fault:
+        gaps.append(Gap(f"sections of module {owner}", str(fault)))
+        places = {}
+    return module_tables(system.kernel, module, places, gaps), dead_code(module, places)
+
+
+def missing_pages(code: Code) -> Iterator[Gap]:
+    """What of a text is not in the evidence."""
+    for low, high in code.missing:
+        pages = -(-(high - low) // PAGE_SIZE)
+        yield Gap(f"{pages} {'page' if pages == 1 else 'pages'} of {code.owner} text at {low:#x}", "not in the image")
+
+
+def _once(reported: set[int], one: Deviation) -> list[Deviation]:
+    """A place is reported by the first that finds it."""
+    if one.address in reported:
+        return []
+    reported.add(one.address)
+    return [one]
+
+
+def _branch(system: System, code: Code, stray: Stray) -> Deviation:
+    return deviation(
+        system,
+        kind="branch",
+        address=stray.address,
+        found=code.piece(stray.address, stray.size),
+        legal=f"no branch to foreign code; this one leads to {system.name_of(stray.target)}",
+    )
+
+
+def _entry(system: System, code: Code, entry: Entry) -> Deviation:
+    where = "" if entry.target is None else f": {system.name_of(entry.target)}"
+    return deviation(
+        system,
+        kind="function entry",
+        address=entry.address,
+        found=code.piece(entry.address, entry.size),
+        legal=f"the function's own first instruction; this one {entry.how}{where}",
+    )
+
+
+def _operations(system: System, registry: Registry) -> Iterator[Deviation]:
+    """Operations registered with ftrace that divert functions for a module, or call what is nobody's."""
+    for tracer in each_unsound(system, registry.tracers.registered):
+        try:
+            found = system.kernel.space.read(tracer.address, 8)  # type: ignore[arg-type] # a virtual address
+        except MissingMemory:
+            continue
+        yield deviation(
+            system,
+            kind="ftrace operations",
+            address=tracer.address,
+            found=found,
+            legal=f"operations that only watch, or the kernel's own; these call {system.name_of(tracer.function)}",
+        )

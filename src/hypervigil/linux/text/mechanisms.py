@@ -1,0 +1,46 @@
+"""All mechanisms that patch text."""
+
+from collections.abc import Callable, Iterator
+
+from hypervigil.linux.text import (
+    alternatives,
+    bugs,
+    endbr,
+    exceptions,
+    ftrace,
+    jump_labels,
+    locks,
+    paravirt,
+    retpolines,
+    returns,
+    static_calls,
+)
+from hypervigil.linux.text.place import Place
+from hypervigil.linux.text.sites import Sites
+
+MECHANISMS: tuple[tuple[str, Callable[[Place], Sites]], ...] = (
+    ("", ftrace.ftrace_sites),
+    (jump_labels.SECTION, jump_labels.jump_label_sites),
+    (static_calls.SECTION, static_calls.static_call_keys),
+    (static_calls.SECTION, static_calls.static_call_sites),
+    ("", static_calls.static_call_trampolines),
+    (locks.SECTION, locks.lock_sites),
+    (returns.SECTION, returns.return_sites),
+    (retpolines.SECTION, retpolines.retpoline_sites),
+    (alternatives.SECTION, alternatives.alternative_sites),
+    (paravirt.SECTION, paravirt.paravirt_sites),
+    (endbr.SECTION, endbr.endbr_sites),
+    (bugs.SECTION, bugs.bug_sites),
+    (exceptions.SECTION, exceptions.exception_sites),
+)
+"""The section whose table names the places, empty where that is elsewhere, and what judges them.
+
+Where several speak of one place it is enough that one finds it lawful.
+"""
+
+
+def each_sites(place: Place) -> Iterator[Sites]:
+    """What every mechanism says of one object that has a table of it."""
+    for section, mechanism in MECHANISMS:
+        if not section or section in place.tables:
+            yield mechanism(place)

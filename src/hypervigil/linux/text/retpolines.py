@@ -1,0 +1,72 @@
+"""Indirect branches: through a thunk, or plain where the processor needs none (arch/x86/kernel/alternative.c).
+
+``apply_retpolines``: 7508500900814 "x86/retpoline: Create a retpoline thunk array" and its series (5.16 and stable
+kernels). Built as a call of or jump to ``__x86_indirect_thunk_REG``, a site may become the indirect branch itself,
+with a fence before it, an int3 behind a jump, and padding; a conditional jump becomes a short one around it.
+"""
+
+import numpy as np
+
+from hypervigil.linux.text.code import I64, U8, Mask, branch_targets
+from hypervigil.linux.text.place import Place
+from hypervigil.linux.text.sites import CALL, JMP, Sites, Table, places_in, sizes
+
+SECTION = ".retpoline_sites"
+
+_SITE = 5
+_WIDTH = 12
+_CS = 0x2E
+_LFENCE = (0x0F, 0xAE, 0xE8)
+_REX_B = 0x41
+_INDIRECT = 0xFF
+_CALL_REG, _JMP_REG = 0xD0, 0xE0
+_JCC32, _JCC8 = (0x0F, 0x80), 0x70
+
+
+def retpoline_sites(place: Place) -> Sites:
+    """Every indirect branch must go through a thunk, or through a register."""
+    address = places_in(place.code, place.tables.get(SECTION, Table(0, b"")), _SITE)
+    rows = place.code.rows(address, _WIDTH)
+    cursor = (rows[:, 0] == _CS).astype(np.int64)
+    direct = (_at(rows, cursor, 0) == CALL) | (_at(rows, cursor, 0) == JMP)
+    near = direct & place.registry.thunks.serves(
+        place.code.owner, branch_targets(address, _shifted(rows, cursor, 5), 1) + cursor.astype(np.uint64)
+    )
+    conditional = (rows[:, 0] == _JCC32[0]) & (rows[:, 1] & 0xF0 == _JCC32[1])
+    near |= conditional & place.registry.thunks.serves(place.code.owner, branch_targets(address, rows, 2))
+
+    def expected(row: int) -> tuple[bytes, ...]:
+        del row
+        return ()
+
+    return Sites(
+        kind="retpoline",
+        address=address,
+        size=sizes(len(address), _SITE),
+        states=(("by thunk", near), ("plain", _plain(rows))),
+        legal="a branch to a thunk for indirect branches, or one through a register",
+        expected=expected,
+    )
+
+
+def _at(rows: U8, cursor: I64, distance: int) -> U8:
+    found: U8 = rows[np.arange(len(rows)), np.minimum(cursor + distance, _WIDTH - 1)]
+    return found
+
+
+def _shifted(rows: U8, cursor: I64, width: int) -> U8:
+    found: U8 = rows[np.arange(len(rows))[:, None], cursor[:, None] + np.arange(width)]
+    return found
+
+
+def _plain(rows: U8) -> Mask:
+    """``[jcc around] [lfence] call|jmp *REG``."""
+    cursor = np.where((rows[:, 0] & 0xF0 == _JCC8) & (rows[:, 1] < _SITE), 2, 0)
+    fenced = np.ones(len(rows), np.bool_)
+    for distance, byte in enumerate(_LFENCE):
+        fenced &= _at(rows, cursor, distance) == byte
+    cursor = cursor + np.where(fenced, len(_LFENCE), 0)
+    cursor = cursor + (_at(rows, cursor, 0) == _REX_B)
+    register = _at(rows, cursor, 1) & 0xF8
+    found: Mask = (_at(rows, cursor, 0) == _INDIRECT) & ((register == _CALL_REG) | (register == _JMP_REG))
+    return found

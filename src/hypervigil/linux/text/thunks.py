@@ -1,0 +1,130 @@
+"""Where returns and indirect branches may lead: the thunks against speculation.
+
+``x86_return_thunk`` holds the thunk that this machine chose (arch/x86/kernel/cpu/bugs.c): 15e67227c49a "x86: Undo
+return-thunk damage" (5.19 and stable kernels). Indirect branches go through ``__x86_indirect_thunk_REG`` and its kin
+(arch/x86/lib/retpoline.S), or through thunks made for each processor on pages of their own: 872df34d7c51 "x86/its: Use
+dynamic thunks for indirect branches" (6.15 and stable kernels). On processors whose calls are counted, a direct call
+leads to a few bytes before its function, which do that: e81dc127ef69 "x86/callthunks: Add call patching for call depth
+tracking" (6.2).
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
+
+import drgn
+import numpy as np
+
+from hypervigil.core.errors import EvidenceError
+from hypervigil.core.units import PAGE_SIZE, VirtAddr
+from hypervigil.linux.members import has, number
+from hypervigil.linux.system import KERNEL, System
+from hypervigil.linux.text.code import U64, Mask, among, gather, is_any
+from hypervigil.memory.kernel import Kernel
+from hypervigil.memory.space import AddressSpace
+
+_RETURN = "__x86_return_thunk"
+_SELECTED = "x86_return_thunk"
+_KINDS = ("", "call_", "jump_", "its_")
+_REGISTERS = (
+    *("array", "rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi"),
+    *("r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15"),
+)
+_COUNTING = ((b"\x65\x48\xc1\x3d", 9), (b"\x65\x48\xc1\x3c\x25", 10))
+_COUNT = 5
+_MAX_PAGES = 4096
+
+
+class Thunks(NamedTuple):
+    """Thunks of this kernel.
+
+    Attributes:
+        returns: where a return may jump, the chosen one first; empty if this kernel has none.
+        indirect: where an indirect branch may go instead, ascending.
+        pages: half-open ranges of thunks that were made at run time, by the owner of the branches that use them.
+    """
+
+    returns: tuple[int, ...]
+    indirect: U64
+    pages: Mapping[str, tuple[tuple[int, int], ...]] = {}
+
+    def serves(self, owner: str, targets: U64) -> Mask:
+        """Which targets are thunks for indirect branches of `owner`."""
+        found = among(targets, self.indirect)
+        for low, high in self.pages.get(owner, ()):
+            found |= (targets >= np.uint64(low)) & (targets < np.uint64(high))
+        return found
+
+
+def counted(space: AddressSpace, targets: U64, functions: U64) -> Mask:
+    """Which targets are the bytes before their function that count the call: ``sarq $5, %gs:DEPTH``."""
+    before = (functions - targets).astype(np.int64)
+    found: Mask = np.zeros(len(targets), np.bool_)
+    for opening, size in _COUNTING:
+        chosen = np.flatnonzero(before == size)
+        rows = gather(space, targets[chosen], size).rows
+        found[chosen] = is_any(rows, opening) & (rows[:, -1] == _COUNT)
+    return found
+
+
+def read_thunks(system: System) -> Thunks:
+    """Read which return thunk is in use, and every thunk for indirect branches.
+
+    Where the variable cannot be read, only the return thunk that is built in counts.
+    """
+    symbols = system.kernel.symbols
+    names = (f"__x86_indirect_{kind}thunk_{register}" for kind in _KINDS for register in _REGISTERS)
+    indirect = sorted({int(at) for name in names if (at := symbols.find(name)) is not None})
+    pages = {
+        name: tuple(found)
+        for name in (KERNEL, *(m.name for m in system.modules.items))
+        if (found := _pages(system, name))
+    }
+    return Thunks(_returns(system.kernel), np.array(indirect, np.uint64), pages)
+
+
+def _returns(kernel: Kernel) -> tuple[int, ...]:
+    built_in = kernel.symbols.find(_RETURN)
+    found = [] if built_in is None else [int(built_in)]
+    variable = kernel.symbols.find(_SELECTED)
+    if variable is not None:
+        try:
+            chosen = kernel.space.u64(variable)
+        except EvidenceError:
+            chosen = 0
+        if any(name.endswith("return_thunk") for name in kernel.symbols.exactly(chosen)):
+            found.insert(0, chosen)
+    return tuple(dict.fromkeys(found))
+
+
+def _pages(system: System, owner: str) -> list[tuple[int, int]]:
+    """Pages of dynamic thunks: ``mod->its_page_array``, since 6.16 ``mod->arch.its_pages``; the kernel's ``its_pages``.
+
+    0b0cae7119a0 "x86/its: move its_pages array to struct mod_arch_specific" (6.16).
+    """
+    try:
+        return [(page, page + PAGE_SIZE) for page in _each_page(system, owner)]
+    except EvidenceError:  # without them their branches count as foreign
+        return []
+
+
+def _each_page(system: System, owner: str) -> Iterator[int]:
+    kernel = system.kernel
+    if owner == KERNEL:
+        variable = kernel.symbols.find("its_pages")
+        if variable is None:
+            return
+        pages = kernel.object("struct its_array", variable)
+        array, count = number(pages, "pages"), number(pages, "num")
+    else:
+        module = system.module(owner)
+        array, count = (0, 0) if module is None else _of_module(kernel.object("struct module", module.address))
+    for index in range(min(count, _MAX_PAGES)):
+        yield kernel.space.u64(VirtAddr(array + 8 * index))
+
+
+def _of_module(thing: drgn.Object) -> tuple[int, int]:
+    if has(thing, "its_page_array"):
+        return number(thing, "its_page_array"), number(thing, "its_num_pages")
+    if has(thing, "arch.its_pages"):
+        return number(thing, "arch.its_pages.pages"), number(thing, "arch.its_pages.num")
+    return 0, 0

@@ -1,0 +1,56 @@
+"""Images from the range for tests marked `lab`: each is booted once and kept in the range's cache."""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from hypervigil.lab.images import Format
+from hypervigil.lab.kernels import Kernel, fetch
+from hypervigil.lab.needs import check_needs
+from hypervigil.lab.produce import Production, produce
+from hypervigil.lab.scenarios import named
+from hypervigil.lab.store import cache_directory
+
+Produce = Callable[..., Production]
+
+
+def _say(text: str) -> None:
+    sys.stderr.write(f"lab: {text}\n")
+
+
+@pytest.fixture(scope="session")
+def lab_cache() -> Path:
+    check_needs()
+    return cache_directory(None)
+
+
+@pytest.fixture(scope="session")
+def lab_kernel(lab_cache: Path) -> Callable[[str], Kernel]:
+    known: dict[str, Kernel] = {}
+
+    def get(name: str) -> Kernel:
+        if name not in known:
+            known[name] = fetch(name, lab_cache, _say)
+        return known[name]
+
+    return get
+
+
+@pytest.fixture(scope="session")
+def lab_image(
+    lab_cache: Path, lab_kernel: Callable[[str], Kernel], tmp_path_factory: pytest.TempPathFactory
+) -> Produce:
+    """Call with a kernel's and a scenario's name, and formats; gives the images and the truth about them."""
+    folder = tmp_path_factory.mktemp("lab")
+    made: dict[tuple[str, str, tuple[Format, ...]], Production] = {}
+
+    def get(kernel: str, scenario: str, *formats: Format) -> Production:
+        key = (kernel, scenario, formats or (Format.RAW,))
+        if key not in made:
+            chosen = lab_kernel(kernel)
+            made[key] = produce(named(scenario), chosen, folder / chosen.release, key[2], lab_cache, _say)
+        return made[key]
+
+    return get

@@ -1,0 +1,75 @@
+"""Alternatives."""
+
+import pytest
+
+from hypervigil.linux.text.alternatives import Alternative, alternative_sites, alternatives
+from hypervigil.linux.text.place import Place
+from hypervigil.linux.text.sites import Table
+from tests.linux.text.world import DATA, MODULE, TEXT, WILD, World, place, rel
+
+AT, OTHER, FUNCTION = TEXT + 0x40, TEXT + 0x800, TEXT + 0x900
+BUILT = b"\x0f\x1f\x44\x00\x00"
+
+
+def entry(index: int, at: int, size: int, replacement: int, length: int, width: int = 12) -> bytes:
+    here = DATA + width * index
+    distances = [(to - place).to_bytes(4, "little", signed=True) for place, to in ((here, at), (here + 4, replacement))]
+    return b"".join(distances) + bytes(width - 10) + bytes([size, length])
+
+
+def built(site: bytes, replacement: bytes, *, original: bytes | None = None) -> Place:
+    world = World()
+    world.put(AT, site)
+    world.put(OTHER, replacement)
+    table = Table(DATA, entry(0, AT, len(site), OTHER, len(replacement)))
+    whole = None if original is None else b"\xcc" * (AT - TEXT) + original
+    return place(world, {".altinstructions": table}, original=whole)
+
+
+@pytest.mark.parametrize(
+    ("site", "replacement"),
+    [
+        (b"\x0f\x01\xcb", b"\x0f\x01\xcb"),
+        (b"\x0f\x09\x0f\x1f\x00", b"\x0f\x09"),
+        (b"\x0f\x09\x90\x90\x90", b"\x0f\x09"),
+        (rel(b"\xe8", AT, FUNCTION), rel(b"\xe8", OTHER, FUNCTION)),
+        (b"\xeb\x1e\xcc\xcc\xcc", rel(b"\xe9", OTHER, AT + 0x20)),
+        (b"\x0f\x1f\x44\x00\x00", b""),
+    ],
+)
+def test_a_place_may_hold_its_replacement(site: bytes, replacement: bytes) -> None:
+    sites = alternative_sites(built(site, replacement))
+    assert {name: mask.tolist() for name, mask in sites.states} == {"replaced": [True], "as built": [False]}
+
+
+def test_without_a_package_other_instructions_count_as_built() -> None:
+    sites = alternative_sites(built(b"\x48\x89\xf8\x90\x90", b"\x0f\x01\xcb"))
+    assert sites.states[1][1].tolist() == [True]
+
+
+def test_without_a_package_a_branch_to_foreign_code_does_not() -> None:
+    for target in (WILD, DATA, MODULE):
+        sites = alternative_sites(built(rel(b"\xe9", AT, target), b"\x0f\x01\xcb"))
+        assert sites.lawful().tolist() == [False], hex(target)
+        assert sites.expected(0) == (b"\x0f\x01\xcb",)
+
+
+def test_with_a_package_only_what_was_built_does() -> None:
+    for site, lawful in ((BUILT, True), (b"\x90" * 5, True), (b"\x48\x89\xf8\x90\x90", False)):
+        sites = alternative_sites(built(site, b"\x0f\x01\xcb", original=BUILT))
+        assert sites.lawful().tolist() == [lawful]
+        assert sites.expected(0) == (BUILT, b"\x0f\x01\xcb")
+
+
+def test_entries_of_one_place_are_one_alternative() -> None:
+    world = World()
+    rows = (
+        entry(0, AT, 3, OTHER, 3, 14) + entry(1, AT, 5, OTHER + 8, 0, 14) + entry(2, DATA, 5, OTHER, 1, 14) + bytes(9)
+    )
+    world.struct("alt_instr", ("instr_offset", 0, 4), ("replacementlen", 13, 1))
+    found = alternatives(place(world, {".altinstructions": Table(DATA, rows)}))
+    assert found == [Alternative(AT, 5, ((OTHER, 3), (OTHER + 8, 0)))]
+
+
+def test_an_entry_of_no_length_is_none() -> None:
+    assert alternatives(place(World(), {".altinstructions": Table(DATA, entry(0, AT, 0, OTHER, 3))})) == []

@@ -1,0 +1,69 @@
+"""Jump labels against their keys."""
+
+import pytest
+
+from hypervigil.linux.text.jump_labels import jump_label_sites
+from hypervigil.linux.text.place import Place
+from hypervigil.linux.text.sites import NOP5, Table
+from tests.linux.text.world import DATA, TEXT, World, place, rel
+
+AT, TARGET, KEY, TABLE = TEXT + 0x40, TEXT + 0x60, DATA + 0x100, DATA + 0x2000
+NEAR, SHORT = rel(b"\xe9", AT, TARGET), b"\xeb\x1e"
+
+
+def built(site: bytes, *, enabled: int, taken: bool, key: int = KEY) -> Place:
+    world = World()
+    world.put(AT, site)
+    world.number(KEY, enabled, 4)
+    world.number(KEY + 8, DATA)
+    entry = (AT - TABLE).to_bytes(4, "little", signed=True)
+    entry += (TARGET - TABLE - 4).to_bytes(4, "little", signed=True)
+    entry += (key - TABLE - 8 | taken).to_bytes(8, "little", signed=True)
+    return place(world, {"__jump_table": Table(TABLE, entry)})
+
+
+@pytest.mark.parametrize(
+    ("site", "enabled", "taken", "state"),
+    [
+        (NEAR, 1, False, "jump"),
+        (SHORT, 3, False, "jump"),
+        (NEAR, 0, True, "jump"),
+        (NOP5[0], 0, False, "nop"),
+        (NOP5[1], 0, False, "nop"),
+        (b"\x66\x90", 0, False, "nop"),
+        (b"\x66\x90", 1, True, "nop"),
+    ],
+)
+def test_what_the_key_asks_for_is_lawful(site: bytes, enabled: int, taken: bool, state: str) -> None:  # noqa: FBT001 - a case
+    sites = jump_label_sites(built(site, enabled=enabled, taken=taken))
+    assert {name: mask.tolist() for name, mask in sites.states}[state] == [True]
+
+
+@pytest.mark.parametrize(
+    ("what", "site", "enabled"),
+    [
+        ("a jump to another place", rel(b"\xe9", AT, TARGET + 1), 1),
+        ("a short jump to another place", b"\xeb\x1f", 1),
+        ("a call", rel(b"\xe8", AT, TARGET), 1),
+        ("a nop where the key is on", NOP5[0], 1),
+        ("a jump where the key is off", NEAR, 0),
+        ("something else", b"\x90\x90\x90\x90\x90", 0),
+    ],
+)
+def test_anything_else_is_not(what: str, site: bytes, enabled: int) -> None:
+    sites = jump_label_sites(built(site, enabled=enabled, taken=False))
+    assert sites.lawful().tolist() == [False], what
+    expected = (NEAR, NOP5[0]) if enabled else (NOP5[0],)
+    assert sites.expected(0) == expected or sites.expected(0)[0] == SHORT
+
+
+def test_a_key_that_is_not_there_is_told() -> None:
+    sites = jump_label_sites(built(NEAR, enabled=1, taken=False, key=DATA + 0x100000))
+    assert sites.lawful().tolist() == [True]
+    assert sites.unseen == (("1 keys of jump labels of kernel", "not in the image"),)
+
+
+def test_a_label_in_freed_memory_is_left_out() -> None:
+    world = World()
+    entry = (DATA - TABLE).to_bytes(4, "little", signed=True) + bytes(12)
+    assert len(jump_label_sites(place(world, {"__jump_table": Table(TABLE, entry)})).address) == 0

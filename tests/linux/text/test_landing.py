@@ -1,0 +1,56 @@
+"""Where direct branches may lead."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hypervigil.linux.text.code import read_code
+from hypervigil.linux.text.landing import ranges, read_landing
+from hypervigil.linux.text.thunks import Thunks
+from tests.linux.text.world import DATA, MODULE, MODULE_END, TEXT, TEXT_END, WILD, World, landing, u64
+
+
+@given(st.lists(st.tuples(st.integers(0, 30), st.integers(0, 30))), st.lists(st.integers(0, 31)))
+def test_ranges_hold_what_any_of_them_holds(pairs: list[tuple[int, int]], addresses: list[int]) -> None:
+    found = ranges(pairs)
+    assert (found.low < found.high).all()
+    assert (found.high[:-1] < found.low[1:]).all()
+    assert found.hold(u64(*addresses)).tolist() == [any(low <= a < high for low, high in pairs) for a in addresses]
+
+
+def test_the_kernels_text_leads_to_itself_and_modules_to_each_other() -> None:
+    found = landing(World().kernel(), made=((WILD, WILD + 0x10),))
+    targets = u64(TEXT, MODULE, MODULE_END - 1, WILD, WILD + 0x10, DATA)
+    assert found.lawful("kernel", targets).tolist() == [True, False, False, True, False, False]
+    assert found.lawful("kvm", targets).tolist() == [True, True, False, True, False, False]
+
+
+def test_foreign_is_what_is_executable_and_no_padding() -> None:
+    world = World()
+    world.put(WILD, b"\x90\xcc")
+    found = landing(world.kernel())
+    assert found.foreign("kvm", u64(WILD, WILD + 1, DATA, MODULE, 0)).tolist() == [True, False, False, False, False]
+
+
+def test_holes_begin_with_padding_and_end_at_a_symbol() -> None:
+    world = World()
+    world.put(TEXT, b"\x55" * 0x4000)
+    world.symbol("first", TEXT)
+    world.put(TEXT + 0x108, b"\xcc" * 0x20)
+    world.symbol("second", TEXT + 0x180)
+    world.put(TEXT + 0x200, bytes(8))
+    world.put(TEXT + 0x300, b"\x90" * 0x10)
+    system = world.system()
+    code = read_code(system.kernel, "kernel", TEXT, TEXT_END)
+    found = read_landing(system, Thunks((), u64(), {"kvm": ((WILD, WILD + 0x1000),)}), [code])
+    where = u64(TEXT + 0x107, TEXT + 0x108, TEXT + 0x170, TEXT + 0x180, TEXT + 0x204, TEXT + 0x2FF, TEXT + 0x310, WILD)
+    assert found.lawful("kernel", where).tolist() == [True, False, False, True, True, True, False, True]
+    assert found.executable.hold(u64(TEXT, WILD, DATA)).tolist() == [True, True, False]
+
+
+def test_text_without_symbols_has_no_holes() -> None:
+    world = World()
+    world.module("kvm", (MODULE, 0x10, "kvm_init"))
+    system = world.system()
+    system._symbols["kvm"] = None
+    found = read_landing(system, Thunks((), u64()), [read_code(system.kernel, "kvm", MODULE, MODULE_END)])
+    assert found.lawful("kvm", u64(MODULE_END - 1)).tolist() == [True]

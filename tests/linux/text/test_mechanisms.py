@@ -1,0 +1,30 @@
+"""All mechanisms together."""
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hypervigil.linux.text.mechanisms import MECHANISMS, each_sites
+from hypervigil.linux.text.sites import Table
+from tests.linux.text.world import DATA, TEXT, World, place
+
+SECTIONS = tuple(sorted({section for section, _ in MECHANISMS if section}))
+
+
+def test_a_mechanism_without_a_table_says_nothing() -> None:
+    assert [sites.kind for sites in each_sites(place(World()))] == ["ftrace", "static call trampoline"]
+
+
+def test_one_with_a_table_does() -> None:
+    said = [sites.kind for sites in each_sites(place(World(), {section: Table(DATA, b"") for section in SECTIONS}))]
+    assert len(set(said)) == len(MECHANISMS)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.sampled_from(SECTIONS), st.binary(max_size=96), st.sampled_from([DATA, TEXT, 0, (1 << 64) - 8]))
+def test_any_bytes_are_tables(section: str, data: bytes, address: int) -> None:
+    made = place(World(), {section: Table(address, data)})
+    for sites in each_sites(made):
+        lawful = sites.lawful()
+        assert len(lawful) == len(sites.address) == len(sites.size)
+        for row in range(len(lawful)):
+            sites.expected(row)

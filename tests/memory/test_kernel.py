@@ -1,0 +1,152 @@
+import pytest
+
+from hypervigil.core.errors import MissingDescription, MissingMemory
+from hypervigil.core.units import PAGE_SIZE
+from hypervigil.memory.kernel import Kernel
+from hypervigil.memory.open import read_image
+from tests.linux.kernel_builder import DATA, PHYSICAL, RELEASE, RODATA, TABLES, TEXT, KernelImage, bare_kernel
+
+
+def image() -> KernelImage:
+    made = bare_kernel()
+    made.finish()
+    return made
+
+
+def hints(made: KernelImage) -> bytes:
+    names = ("num_syms", "names", "token_table", "token_index", "markers")
+    return "".join(f"SYMBOL(kallsyms_{n})={made.at[f'kallsyms_{n}']:x}\n" for n in names).encode()
+
+
+def with_lines(made: KernelImage, lines: bytes) -> KernelImage:
+    place = made.at["vmcoreinfo"]
+    text = bytes(made.data[place : place + PAGE_SIZE]).rstrip(b"\0") + lines
+    made.data[place : place + len(text)] = text
+    return made
+
+
+def kept(kernel: Kernel, what: str) -> list[tuple[bool, str]]:
+    return [(c.kept, c.reason) for c in kernel.candidates if c.what == what]
+
+
+def test_a_kernel_is_opened_with_all_that_describes_it() -> None:
+    kernel = image().open()
+    assert kernel.vmcoreinfo.osrelease == RELEASE
+    assert kernel.symbols.address("_stext") == TEXT
+    assert kernel.btf.end_id > 1
+    assert kernel.rests_on == (
+        "BTF in the image",
+        "VMCOREINFO in the image",
+        "kallsyms in the image",
+        "page tables in the image",
+    )
+
+
+def test_objects_are_read_through_types_and_symbols() -> None:
+    made = image()
+    kernel = made.open()
+    thing = kernel.variable("init_uts_ns", "struct uts_namespace")
+    assert thing.name.release.string_() == RELEASE.encode()
+    assert set(kernel.used_types) == {"struct uts_namespace"}
+    (span,) = kernel.spans(TEXT + 16, 8)
+    assert span.start == PHYSICAL + 16
+
+
+def test_reading_an_object_where_nothing_is_raises_our_error() -> None:
+    kernel = image().open()
+    with pytest.raises(MissingMemory):
+        kernel.object("struct list_head", 0xFFFF_8000_0000_0000).next.value_()
+
+
+def test_an_unknown_type_says_whether_there_are_types_at_all() -> None:
+    made = image()
+    with pytest.raises(MissingDescription, match=r"type struct nothing was not found$"):
+        made.open().type("struct nothing")
+    made.poke_image(TABLES, bytes(64))
+    kernel = made.open()
+    with pytest.raises(MissingDescription, match="struct list_head was not found; BTF at __start_BTF"):
+        kernel.type("struct list_head")
+    with pytest.raises(MissingDescription, match="does not decode"):
+        _ = kernel.btf
+    assert kept(kernel, "BTF")[0][0] is False
+    assert "BTF in the image" not in kernel.rests_on
+
+
+def test_types_in_a_missing_page_are_not_looked_for_elsewhere_and_named() -> None:
+    made = image()
+    made.poke_image(TABLES & -PAGE_SIZE, bytes(PAGE_SIZE))
+    kernel = made.open()
+    with pytest.raises(MissingDescription, match=r"BTF cannot be read at its symbols: virtual .* all zero"):
+        _ = kernel.btf
+
+
+def test_symbols_are_taken_where_vmcoreinfo_says() -> None:
+    made = image()
+    kernel = with_lines(made, hints(made)).open()
+    assert [reason.split(";")[0] for k, reason in kept(kernel, "kallsyms") if k] == [
+        f"{len(made.symbols)} symbols, found by VMCOREINFO"
+    ]
+
+
+def test_a_wrong_hint_is_told_and_the_scan_finds_them_anyway() -> None:
+    made = image()
+    wrong = hints(made).replace(f"{made.at['kallsyms_token_table']:x}".encode(), f"{TEXT + 0x100:x}".encode())
+    kernel = with_lines(made, wrong).open()
+    assert [k for k, _ in kept(kernel, "kallsyms")] == [False, False, True]
+    assert "found by scan" in kept(kernel, "kallsyms")[-1][1]
+
+
+@pytest.mark.parametrize("place", [0x1000, 0xFFFF_8880_0000_0000, (1 << 64) - 1])
+def test_a_hint_into_the_wild_is_no_more_than_a_wrong_one(place: int) -> None:
+    made = image()
+    lines = "".join(f"SYMBOL(kallsyms_{n})={place:x}\n" for n in ("names", "token_table", "token_index")).encode()
+    kernel = with_lines(made, lines).open()
+    assert kept(kernel, "kallsyms")[-1][0] is True
+
+
+def test_symbols_that_the_search_for_the_kernel_met_are_not_decoded_again() -> None:
+    made = image()
+    place = made.at["vmcoreinfo"]
+    made.data[place : place + PAGE_SIZE] = bytes(PAGE_SIZE)
+    kernel = made.open()
+    assert ["by the search for the kernel" in reason for _, reason in kept(kernel, "kallsyms")] == [True]
+    with pytest.raises(MissingDescription, match="VMCOREINFO"):
+        _ = kernel.vmcoreinfo
+    assert "VMCOREINFO in the image" not in kernel.rests_on
+
+
+def test_without_symbols_the_kernel_is_open_and_says_what_it_lacks() -> None:
+    made = image()
+    made.poke_image(made.at["kallsyms_token_table"], b"\xff" * 64)
+    kernel = made.open()
+    with pytest.raises(MissingDescription, match="kallsyms was not found"):
+        _ = kernel.symbols
+    assert "kallsyms in the image" not in kernel.rests_on
+
+
+def test_an_image_without_a_kernel_is_refused_with_what_was_tried() -> None:
+    with pytest.raises(MissingDescription, match=r"no VMCOREINFO and no Linux banner"):
+        bare_kernel().open(read_image(memoryview(bytes(1 << 16))))
+    made = image()
+    made.put(made.slot(DATA), 0)
+    with pytest.raises(MissingDescription, match=r"VMCOREINFO at physical .*not mapped at level 1"):
+        made.open()
+
+
+def test_types_are_found_without_symbols_by_their_magic() -> None:
+    made = image()
+    made.poke_image(made.at["kallsyms_token_table"], b"\xff" * 64)
+    strings = b"\0" + b"name\0" * 60000
+    header = b"\x9f\xeb\x01\x00" + (24).to_bytes(4, "little")
+    big = header + b"".join(n.to_bytes(4, "little") for n in (0, 0, 0, len(strings))) + strings
+    made.data += bytes(1 << 20)
+    made.data[0x40_0000 : 0x40_0000 + len(big)] = big
+    kernel = made.open()
+    assert kept(kernel, "BTF") == [(True, "0 types")]
+    assert kernel.btf.string_end == len(strings)
+
+
+def test_the_end_of_the_kernels_image_is_not_needed() -> None:
+    made = image()
+    del made.data[PHYSICAL + RODATA - TEXT + 0x2_4000 :]
+    assert made.open().symbols.address("linux_banner") == RODATA

@@ -1,0 +1,217 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hypervigil.core.errors import MissingMemory
+from hypervigil.core.units import PAGE_SIZE, PhysAddr, VirtAddr
+from hypervigil.memory import pagetable
+from hypervigil.memory.pagetable import Sweep, sweep, translate
+from tests.memory.page_tables import LARGE, NO_EXECUTE, PRESENT, USER, WRITABLE, Image, virtual
+
+TEXT = 0xFFFF_FFFF_8100_0000
+MIB2, GIB = 1 << 21, 1 << 30
+
+
+def starts(found: Sweep) -> list[int]:
+    return [int(start) for start in found.leaves.start]
+
+
+@pytest.mark.parametrize("levels", [4, 5])
+def test_an_address_is_followed_to_its_page(levels: int) -> None:
+    image = Image(levels=levels)
+    frame = image.page(TEXT)
+    found = translate(image.raw(), image.root, levels, VirtAddr(TEXT + 0x123))
+    assert (found.address, found.rest) == (frame + 0x123, PAGE_SIZE - 0x123)
+    assert (found.slot, found.entry) == (image.slot(TEXT), frame | PRESENT | WRITABLE | NO_EXECUTE)
+
+
+@pytest.mark.parametrize("size", [MIB2, GIB])
+def test_a_large_page_is_one_leaf(size: int) -> None:
+    image = Image()
+    image.map(TEXT & -size, 3 * size, size=size)
+    found = translate(image.raw(), image.root, 4, VirtAddr((TEXT & -size) + 0x12345))
+    assert (found.address, found.rest) == (3 * size + 0x12345, size - 0x12345)
+
+
+def test_bits_of_a_large_entry_below_its_frame_are_no_address() -> None:
+    image = Image()
+    image.map(TEXT, 0, size=MIB2)
+    place = image.slot(TEXT, 2)
+    image.put(place, image.get(place) | 0x1F_F000)  # the attribute bit of a large page is bit 12
+    assert translate(image.raw(), image.root, 4, VirtAddr(TEXT)).address == 0
+    assert sweep(image.raw(), image.root, 4, executable_only=False).leaves.frame.tolist() == [0]
+
+
+def test_the_size_bit_means_nothing_above_1_gib() -> None:
+    image = Image()
+    frame = image.page(TEXT, executable=True)
+    image.put(image.slot(TEXT, 4), image.get(image.slot(TEXT, 4)) | LARGE)
+    assert translate(image.raw(), image.root, 4, VirtAddr(TEXT)).address == frame
+    assert starts(sweep(image.raw(), image.root, 4)) == [TEXT]
+
+
+@pytest.mark.parametrize("level", [1, 2, 3, 4])
+def test_what_is_not_mapped_is_missing_by_its_virtual_address(level: int) -> None:
+    image = Image()
+    image.page(TEXT)
+    image.put(image.slot(TEXT, level), image.get(image.slot(TEXT, level)) & ~PRESENT)
+    with pytest.raises(MissingMemory, match=f"virtual {TEXT:#x}, 1 bytes: not mapped at level {level}"):
+        translate(image.raw(), image.root, 4, VirtAddr(TEXT))
+    assert sweep(image.raw(), image.root, 4, executable_only=False).leaves.start.size == 0
+
+
+def test_a_table_outside_of_the_image_is_missing_by_its_physical_address() -> None:
+    image = Image()
+    image.page(TEXT)
+    image.put(image.slot(TEXT, 2), 0x7000_0000 | PRESENT)
+    with pytest.raises(MissingMemory) as fault:
+        translate(image.raw(), image.root, 4, VirtAddr(TEXT))
+    assert (fault.value.virtual, fault.value.address & -PAGE_SIZE) == (False, 0x7000_0000)
+
+
+@pytest.mark.parametrize("levels", [4, 5])
+def test_leaves_of_all_sizes_are_found_sorted_with_canonical_addresses(levels: int) -> None:
+    image = Image(levels=levels)
+    low, middle, high = virtual(*[0] * (levels - 1), 5), 0xFFFF_8880_4000_0000, TEXT
+    image.map(high, 0x1000, executable=True)
+    image.map(middle, GIB, size=GIB, executable=True)
+    image.map(high + MIB2, MIB2, size=MIB2, executable=True)
+    image.map(low, 0x3000, executable=True)
+    found = sweep(image.raw(), image.root, levels, low=0)
+    assert starts(found) == [low, middle, high, high + MIB2]
+    assert found.leaves.size.tolist() == [PAGE_SIZE, GIB, PAGE_SIZE, MIB2]
+    assert found.leaves.frame.tolist() == [0x3000, GIB, 0x1000, MIB2]
+    assert found.leaves.table.tolist() == [
+        image.slot(low),
+        image.slot(middle, 3),
+        image.slot(high),
+        image.slot(high + MIB2, 2),
+    ]
+    assert len(found.leaves) == 4
+    assert found.gaps == ()
+
+
+def test_only_the_asked_range_is_swept() -> None:
+    image = Image()
+    image.map(TEXT, 0x1000, executable=True)
+    image.map(TEXT + MIB2, 0x1000, executable=True)
+    image.map(0xFFFF_8880_0000_0000, 0x1000, executable=True)
+    assert starts(sweep(image.raw(), image.root, 4, low=TEXT + MIB2)) == [TEXT + MIB2]
+    assert starts(sweep(image.raw(), image.root, 4, low=TEXT + 1)) == [TEXT, TEXT + MIB2]
+
+
+@pytest.mark.parametrize("level", [1, 2, 3, 4])
+def test_no_execute_at_any_level_counts(level: int) -> None:
+    image = Image()
+    image.map(TEXT, 0x1000, executable=True)
+    image.put(image.slot(TEXT, level), image.get(image.slot(TEXT, level)) | NO_EXECUTE)
+    assert starts(sweep(image.raw(), image.root, 4)) == []
+    assert starts(sweep(image.raw(), image.root, 4, executable_only=False)) == [TEXT]
+
+
+@pytest.mark.parametrize("level", [1, 2, 3, 4])
+@pytest.mark.parametrize("right", [WRITABLE, USER])
+def test_a_right_must_be_given_at_every_level(level: int, right: int) -> None:
+    image = Image()
+    image.map(TEXT, 0x1000, executable=True, user=True)
+    whole = sweep(image.raw(), image.root, 4).leaves
+    assert (whole.writable.tolist(), whole.user.tolist()) == ([True], [True])
+    image.put(image.slot(TEXT, level), image.get(image.slot(TEXT, level)) & ~right)
+    found = sweep(image.raw(), image.root, 4).leaves
+    assert (found.writable.tolist(), found.user.tolist()) == ([right != WRITABLE], [right != USER])
+
+
+def test_a_table_that_is_not_there_is_a_gap_with_both_addresses() -> None:
+    image = Image()
+    image.map(TEXT, 0x1000, executable=True)
+    image.put(image.slot(TEXT + MIB2, 2), 0x7000_0000 | PRESENT)
+    found = sweep(image.raw(), image.root, 4)
+    assert starts(found) == [TEXT]
+    assert [str(gap) for gap in found.gaps] == [
+        f"page table at physical 0x70000000 for {TEXT + MIB2:#x}: not in the image"
+    ]
+
+
+def test_without_a_top_table_nothing_is_found_and_that_is_said() -> None:
+    found = sweep(Image().raw(), PhysAddr(0x7000_0000), 4)
+    assert (len(found.leaves), len(found.gaps)) == (0, 1)
+
+
+def test_a_zero_table_is_empty_where_zero_is_zero_and_noted_where_it_may_be_missing() -> None:
+    image = Image()
+    image.map(TEXT, 0x1000, executable=True)
+    image.put(image.slot(TEXT), 0)
+    assert sweep(image.raw(), image.root, 4).empty_tables == ((TEXT, MIB2),)
+    assert sweep(image.lime(), image.root, 4).empty_tables == ()
+
+
+def test_a_table_that_refers_to_itself_is_walked_once_a_level() -> None:
+    image = Image()
+    image.put(image.root + 8 * 511, image.root | PRESENT | WRITABLE)
+    found = sweep(image.raw(), image.root, 4)
+    assert starts(found) == [0xFFFF_FFFF_FFFF_F000]
+    assert (found.tables, found.gaps) == (4, ())
+
+
+def test_tables_that_multiply_are_cut_off_with_a_gap(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pagetable, "_MAX_TABLES", 600)
+    image = Image()
+    for index in range(512):
+        image.put(image.root + 8 * index, image.root | PRESENT)
+    found = sweep(image.raw(), image.root, 4)
+    assert found.tables == 600
+    refused = (512 * 512 - 87) + 87 * 512
+    assert [str(gap) for gap in found.gaps] == [
+        f"{refused} page tables: more than 600 tables: the tables refer to themselves or are forged"
+    ]
+
+
+def test_leaves_that_multiply_are_cut_off_with_a_gap(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pagetable, "_MAX_LEAVES", 1000)
+    image = Image()
+    table = image.frame()
+    for index in range(512):
+        image.put(image.root + 8 * index, table | PRESENT)
+        image.put(table + 8 * index, PRESENT | LARGE)
+    found = sweep(image.raw(), image.root, 4, low=0)
+    assert len(found.leaves) == 1000
+    assert [gap.what for gap in found.gaps] == [f"{512 * 512 - 1000} pages"]
+
+
+PLACES = st.tuples(
+    st.sampled_from([0, 1, 255, 256, 511]),
+    st.sampled_from([0, 510]),
+    st.integers(0, 511),
+    st.integers(0, 511),
+)
+
+
+@settings(max_examples=50)
+@given(st.dictionaries(PLACES, st.tuples(st.booleans(), st.booleans(), st.booleans()), max_size=12))
+def test_a_sweep_finds_exactly_what_single_walks_find(wanted: dict[tuple[int, ...], tuple[bool, bool, bool]]) -> None:
+    image = Image(1 << 19)
+    for indices, (writable, executable, user) in wanted.items():
+        image.map(virtual(*indices), 0x5000, writable=writable, executable=executable, user=user)
+    found = sweep(image.raw(), image.root, 4, low=0, executable_only=False)
+    rows = zip(starts(found), found.leaves.writable.tolist(), found.leaves.user.tolist(), strict=True)
+    assert list(rows) == sorted((virtual(*at), writable, user) for at, (writable, _, user) in wanted.items())
+    for start, slot in zip(starts(found), found.leaves.table.tolist(), strict=True):
+        assert translate(image.raw(), image.root, 4, VirtAddr(start)).slot == slot
+    may_run = sweep(image.raw(), image.root, 4, low=0)
+    assert starts(may_run) == sorted(virtual(*at) for at, (_, may, _) in wanted.items() if may)
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.integers(0, (1 << 64) - 1), max_size=64), st.integers(0, (1 << 64) - 1), st.sampled_from([4, 5]))
+def test_any_tables_are_walked_to_an_end(entries: list[int], address: int, levels: int) -> None:
+    image = Image(1 << 15)
+    for index, entry in enumerate(entries):
+        image.put(8 * (index * 61 % 4096), entry & ~0x7_8000 | 0x1000)
+    found = sweep(image.raw(), image.root, levels, low=0, executable_only=False)
+    assert np.all(found.leaves.start[1:] > found.leaves.start[:-1])
+    try:
+        mapped = translate(image.raw(), image.root, levels, VirtAddr(address))
+    except MissingMemory:
+        return
+    assert 0 < mapped.rest <= GIB
