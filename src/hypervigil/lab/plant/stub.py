@@ -98,11 +98,6 @@ def only_returns(machine: Machine, where: str = "kvm_amd") -> Stub:
     return _place(machine, _RETURN, where)
 
 
-def answers_zero(machine: Machine, where: str = "kvm_amd") -> Stub:
-    """A stub that returns 0."""
-    return _place(machine, _ENDBR + b"\x31\xc0" + _RETURN, where)
-
-
 def _place(machine: Machine, code: bytes, where: str) -> Stub:
     address = room(machine, where, len(code))
     return Stub(address, put(machine, "stub", address, code))

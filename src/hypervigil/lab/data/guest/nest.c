@@ -20,19 +20,7 @@
 #include <sys/prctl.h>
 #include <unistd.h>
 
-enum {
-	PAGE = 0x1000,
-	RAM = 0x40000,
-	CODE = 0x1000,
-	FILLED = 0x20000,
-	SPARE_AT = 0x100000,
-	SPARE = 0x23000,
-	ALIVE = 0x10,
-	DOORBELL = 0x510,
-	GSI = 10,
-	REST_EVERY = 64,
-	REST_MICROSECONDS = 3000,
-};
+enum { CODE = 0x1000, RAM = 0x40000, FILLED = 0x20000, DOORBELL = 0x510, ALIVE = 0x10, GSI = 10, REST_EVERY = 64, REST_MICROSECONDS = 3000 };
 
 asm(".pushsection .rodata\n"
     ".code16\n"
@@ -62,8 +50,7 @@ extern const char guest_start[], guest_end[];
 
 struct machine {
 	const char *name;
-	char *spare;
-	int vm, doorbell, interrupt, mmap_size;
+	int vm, doorbell, interrupt, device, mmap_size;
 	unsigned long io, mmio, other, bells;
 };
 
@@ -98,29 +85,20 @@ static void add_devices(struct machine *m)
 	wish("a vfio device", ioctl(m->vm, KVM_CREATE_DEVICE, &device));
 }
 
-static char *add_slot(struct machine *m, int slot, size_t guest, size_t size)
+static void add_memory(struct machine *m)
 {
-	struct kvm_userspace_memory_region region = {.slot = slot, .guest_phys_addr = guest, .memory_size = size};
-	char *memory = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	struct kvm_userspace_memory_region region = {.slot = 0, .guest_phys_addr = 0, .memory_size = RAM};
+	char *memory = mmap(NULL, RAM, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
 	if (memory == MAP_FAILED)
 		die("memory");
+	madvise(memory, RAM, MADV_MERGEABLE);
+	for (int at = FILLED; at < RAM; at++)
+		memory[at] = at / 4096 + at % 251;
+	memcpy(memory + CODE, guest_start, guest_end - guest_start);
 	region.userspace_addr = (uintptr_t)memory;
 	if (ioctl(m->vm, KVM_SET_USER_MEMORY_REGION, &region))
 		die("memory region");
-	return memory;
-}
-
-/* One slot that the guest runs in, and one that it never touches. */
-static void add_memory(struct machine *m)
-{
-	char *memory = add_slot(m, 0, 0, RAM);
-
-	madvise(memory, RAM, MADV_MERGEABLE);
-	for (int at = FILLED; at < RAM; at++)
-		memory[at] = at / PAGE + at % 251;
-	memcpy(memory + CODE, guest_start, guest_end - guest_start);
-	m->spare = add_slot(m, 1, SPARE_AT, SPARE);
 }
 
 static void report(struct machine *m)
@@ -130,8 +108,7 @@ static void report(struct machine *m)
 
 	snprintf(path, sizeof(path), "/run/nest/%s", m->name);
 	snprintf(old, sizeof(old), "/run/nest/.%s", m->name);
-	length = snprintf(text, sizeof(text), "io %lu mmio %lu bells %lu other %lu spare %lu pages %d\n", m->io, m->mmio,
-			  m->bells, m->other, (unsigned long)m->spare, SPARE / PAGE);
+	length = snprintf(text, sizeof(text), "io %lu mmio %lu bells %lu other %lu\n", m->io, m->mmio, m->bells, m->other);
 	fd = open(old, O_CREAT | O_WRONLY | O_TRUNC, 0644);
 	if (fd < 0 || write(fd, text, length) != length || close(fd) || rename(old, path))
 		die(old);
