@@ -16,6 +16,7 @@ SECTION = ".retpoline_sites"
 _SITE = 5
 _WIDTH = 12
 _CS = 0x2E
+_MOST_PREFIXES = 3
 _LFENCE = (0x0F, 0xAE, 0xE8)
 _REX_B = 0x41
 _INDIRECT = 0xFF
@@ -60,12 +61,14 @@ def _shifted(rows: U8, cursor: I64, width: int) -> U8:
 
 
 def _plain(rows: U8) -> Mask:
-    """``[jcc around] [lfence] call|jmp *REG``."""
+    """``[jcc around] [lfence] [cs]* call|jmp *REG``: newer kernels pad in front with prefixes, not behind with nops."""
     cursor = np.where((rows[:, 0] & 0xF0 == _JCC8) & (rows[:, 1] < _SITE), 2, 0)
     fenced = np.ones(len(rows), np.bool_)
     for distance, byte in enumerate(_LFENCE):
         fenced &= _at(rows, cursor, distance) == byte
     cursor = cursor + np.where(fenced, len(_LFENCE), 0)
+    for _ in range(_MOST_PREFIXES):
+        cursor = cursor + (_at(rows, cursor, 0) == _CS)
     cursor = cursor + (_at(rows, cursor, 0) == _REX_B)
     register = _at(rows, cursor, 1) & 0xF8
     found: Mask = (_at(rows, cursor, 0) == _INDIRECT) & ((register == _CALL_REG) | (register == _JMP_REG))
