@@ -1,6 +1,7 @@
 """Text of the kernel and of every module against its own tables of patch sites, with nothing from outside."""
 
 from collections.abc import Iterator
+from typing import TypeGuard
 
 import msgspec
 import numpy as np
@@ -14,15 +15,17 @@ from hypervigil.facts.kernel import TextSites
 from hypervigil.facts.pointers import Section
 from hypervigil.linux.modules import Module, module_sections
 from hypervigil.linux.system import KERNEL, System
+from hypervigil.linux.text import static_calls
 from hypervigil.linux.text.branches import Dead, Stray, stray_branches
 from hypervigil.linux.text.code import Code, read_code
 from hypervigil.linux.text.deviations import bounded, deviation, each_probe, judge_sites
 from hypervigil.linux.text.entries import Entry, odd_entries
 from hypervigil.linux.text.ftrace import each_unsound
+from hypervigil.linux.text.landing import is_ordered
 from hypervigil.linux.text.mechanisms import each_sites
 from hypervigil.linux.text.place import Place
 from hypervigil.linux.text.registry import Registry, read_registry
-from hypervigil.linux.text.sites import Table
+from hypervigil.linux.text.sites import Sites, Table
 from hypervigil.linux.text.tables import dead_code, kernel_tables, module_tables
 from hypervigil.memory.symbols import Symbols
 
@@ -87,16 +90,19 @@ def _image(system: System, registry: Registry, code: Code, gaps: list[Gap]) -> C
         gaps.append(Gap(f"function entries of module {owner}", "its symbols cannot be read"))
         symbols = Symbols(np.array([], np.uint64), (), "", f"module {owner}")
     tables, dead = _tables(system, owner, gaps)
-    said = tuple(each_sites(Place(system, code, tables, symbols, registry)))
-    gaps += [Gap(*unseen) for sites in said for unseen in sites.unseen]
+    said = [one for one in each_sites(Place(system, code, tables, symbols, registry)) if _kept(one, gaps)]
     gaps += missing_pages(code)
     judged = judge_sites(system, code, said, registry.probes)
     found = [*judged.deviations, *each_probe(system, code, registry.probes)]
     reported = {one.address for one in found}
-    for stray in stray_branches(code, symbols, registry.landing, judged.known, dead):
+    blind = owner == KERNEL and static_calls.SECTION not in tables
+    for stray in stray_branches(code, symbols, registry.landing, judged.known, dead, calls_modules=blind):
         found += _once(reported, _branch(system, code, stray))
-    for entry in odd_entries(code, symbols, registry.landing, judged.known):
-        found += _once(reported, _entry(system, code, entry))
+    if is_ordered(system, owner):
+        for entry in odd_entries(code, symbols, registry.landing, judged.known):
+            found += _once(reported, _entry(system, code, entry))
+    else:
+        gaps.append(Gap("function entries of the kernel", "its symbols contradict each other"))
     if owner == KERNEL:
         found += _operations(system, registry)
     return CodeImage(
@@ -106,6 +112,15 @@ def _image(system: System, registry: Registry, code: Code, gaps: list[Gap]) -> C
         sites=judged.counts,
         deviations=bounded(found),
     )
+
+
+def _kept(one: Sites | Gap, gaps: list[Gap]) -> TypeGuard[Sites]:
+    """Whether a mechanism said something; why not, and what it could not look up, are gaps."""
+    if isinstance(one, Gap):
+        gaps.append(one)
+        return False
+    gaps += [Gap(*unseen) for unseen in one.unseen]
+    return True
 
 
 def _tables(system: System, owner: str, gaps: list[Gap]) -> tuple[dict[str, Table], tuple[Dead, ...]]:

@@ -94,6 +94,30 @@ def test_a_user_is_named(function: int, owner: str) -> None:
     assert dict(sites.owners) == {0: owner}
 
 
+def test_a_live_patch_leads_to_a_function_and_is_named_by_its_module() -> None:
+    for target, owner in ((MODULE, "livepatch kvm"), (MODULE + 1, None), (WILD, None)):
+        made = world()
+        made.symbol("klp_ftrace_handler", FUNCTION + 0xC0)
+        made.struct("klp_ops", ("node", 0, 8), ("func_stack.next", 16, 8), ("fops", 32, 8))
+        made.struct("klp_func", ("new_func", 8, 8), ("stack_node", 0x40, 8))
+        one = tracer(FUNCTION + 0xC0)
+        made.number(one.address - 16, DATA + 0xA40)
+        made.number(DATA + 0xA08, target)
+        made.put(AT, rel(b"\xe8", AT, CALLER))
+        sites = ftrace_sites(place(made, tracers=Tracers(u64(AT), u64(ENABLED), (one,), {}, ())))
+        assert dict(sites.owners) == ({0: owner} if owner else {})
+        assert sites.lawful().tolist() == [owner is not None]
+
+
+def test_operations_that_could_not_be_read_are_given_the_benefit() -> None:
+    made = world()
+    made.put(AT, rel(b"\xe8", AT, CALLER))
+    for target, lawful in ((CALLER, True), (WILD, False)):
+        made.put(AT, rel(b"\xe8", AT, target))
+        unread = Tracers(u64(AT), u64(ENABLED), (), {}, (), complete=False)
+        assert ftrace_sites(place(made, tracers=unread)).lawful().tolist() == [lawful]
+
+
 def test_only_the_kernel_diverts_functions() -> None:
     system = world().system()
     btf_says_nothing = 1

@@ -47,6 +47,37 @@ def test_holes_begin_with_padding_and_end_at_a_symbol() -> None:
     assert found.executable.hold(u64(TEXT, WILD, DATA)).tolist() == [True, True, False]
 
 
+def test_padding_that_a_jump_leads_over_is_no_hole() -> None:
+    for jump, hole in ((b"\xeb\x20", False), (b"\xeb\xf0", True), (b"\xe9\x00\x01\x00\x00", False), (b"\xc3", True)):
+        world = World()
+        world.put(TEXT, b"\x55" * 0x4000)
+        world.symbol("first", TEXT)
+        world.put(TEXT + 0x105, b"\xcc" * 0x20)
+        world.put(TEXT + 0x105 - len(jump), jump)
+        world.symbol("second", TEXT + 0x400)
+        system = world.system()
+        code = read_code(system.kernel, "kernel", TEXT, TEXT_END)
+        found = read_landing(system, Thunks((), u64()), [code])
+        assert found.lawful("kernel", u64(TEXT + 0x200)).tolist() == [not hole], jump
+
+
+def test_padding_of_a_page_that_is_missing_is_no_hole() -> None:
+    world = World()
+    world.put(TEXT, b"\x55" * 0x4000)
+    del world.pages[TEXT + 0x1000]
+    system = world.system()
+    code = read_code(system.kernel, "kernel", TEXT, TEXT_END)
+    found = read_landing(system, Thunks((), u64()), [code])
+    assert found.lawful("kernel", u64(TEXT + 0x2000)).tolist() == [True]
+
+
+def test_where_modules_are_unknown_only_slack_is_certainly_nobodys() -> None:
+    found = landing(World().kernel())._replace(complete=False, known=ranges([(TEXT, TEXT_END), (MODULE, MODULE_END)]))
+    targets = u64(WILD, MODULE_END - 1, MODULE)
+    assert found.refuses("kvm", targets).tolist() == [False, True, False]
+    assert found.refuses("kernel", targets).tolist() == [False, True, True]
+
+
 def test_text_without_symbols_has_no_holes() -> None:
     world = World()
     world.module("kvm", (MODULE, 0x10, "kvm_init"))

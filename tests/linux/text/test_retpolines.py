@@ -17,6 +17,7 @@ LAWFUL = {
     "jump through a register": b"\xff\xe2\xcc\x66\x90",
     "fence before a call": b"\x0f\xae\xe8\xff\xd0",
     "fence before a call above": b"\x0f\xae\xe8\x41\xff\xd3",
+    "call filled up with prefixes": b"\x2e\x2e\x2e\xff\xd0",
     "jump around a jump": b"\x75\x04\x41\xff\xe3\xcc",
 }
 FOREIGN = {

@@ -64,6 +64,8 @@ class World:
         for low, high in ((TEXT, TEXT_END), (MODULE, MODULE_END), (WILD, WILD + PAGE_SIZE)):
             self.put(low, b"\xcc" * (high - low), executable=True)
         self.put(DATA, bytes(4 * PAGE_SIZE))
+        self.struct("alt_instr", ("instr_offset", 0, 4), ("replacementlen", 11, 1))
+        self.struct("bug_entry", ("bug_addr_disp", 0, 4), ("flags", 10, 2))
         for name, address in (("_stext", TEXT), ("_etext", TEXT_END), ("_sdata", DATA), ("_edata", DATA + 0x4000)):
             self.symbol(name, address)
 
@@ -87,6 +89,17 @@ class World:
     def struct(self, name: str, *members: tuple[str, int, int]) -> None:
         """Describe a type by its members: name, byte offset, size of an unsigned number; a dot goes inside."""
         self.types[name] = list(members)
+
+    def whole(self) -> None:
+        """Describe what makes executable memory, so that nothing of it is unknown: there is none."""
+        self.struct("vmap_area", ("list", 0, 8))
+        self.struct("bpf_prog", ("aux", 0, 8), ("bpf_func", 8, 8), ("jited_len", 16, 4))
+        self.struct("bpf_prog_aux", ("prog", 0, 8))
+        self.struct("module", ("state", 0, 4))
+        self.struct("ftrace_ops", ("func", 0, 8))
+        head = self.symbol("vmap_area_list", DATA + 0x700, "D")
+        self.number(head, head)
+        self.number(head + 8, head)
 
     def module(self, name: str, *symbols: tuple[int, int, str], state: str = "live") -> Module:
         """Load a module whose text fills its place; symbols are address, size, name."""

@@ -9,7 +9,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from hypervigil.core.errors import EvidenceError
 from hypervigil.linux.text.code import U64, Code, Mask, moved
 from hypervigil.linux.text.instructions import each_branch, meaning
 from hypervigil.linux.text.place import Place
@@ -62,9 +61,13 @@ def alternative_sites(place: Place) -> Sites:
 
 
 def alternatives(place: Place) -> list[Alternative]:
-    """The places of an object's table of alternatives, each once, ascending."""
+    """The places of an object's table of alternatives, each once, ascending.
+
+    Raises:
+        MissingDescription: the type of its entries is not known.
+    """
     table = place.tables.get(SECTION, Table(0, b""))
-    width = _width(place)
+    width = place.system.kernel.type("struct alt_instr").size or _LEAST_ENTRY
     at, distance = column(table, width, 0)
     address = moved(at, distance)
     replacement = moved(*column(table, width, _REPLACEMENT_AT))
@@ -82,13 +85,6 @@ def alternatives(place: Place) -> list[Alternative]:
 def _sound(code: Code, address: U64, size: "np.ndarray[tuple[int], np.dtype[np.int64]]") -> Mask:
     found: Mask = (size > 0) & code.holds(address, size)
     return found
-
-
-def _width(place: Place) -> int:
-    try:
-        return max(_LEAST_ENTRY, place.system.kernel.type("struct alt_instr").size or 0)
-    except EvidenceError:
-        return _LEAST_ENTRY
 
 
 def is_replaced(code: Code, one: Alternative) -> bool:
@@ -110,7 +106,7 @@ def is_same(code: Code, original: Code, one: Alternative) -> bool:
 def _plausible(place: Place, one: Alternative) -> bool:
     """Whether what a place holds may be what it was built with: no branch out of it leads to foreign code."""
     targets = [target for _, target in each_branch(place.code.piece(one.address, one.size), one.address)]
-    return bool(place.registry.landing.lawful(place.code.owner, np.array(targets, np.uint64)).all())
+    return not place.registry.landing.refuses(place.code.owner, np.array(targets, np.uint64)).any()
 
 
 def _padded(rest: bytes) -> bool:

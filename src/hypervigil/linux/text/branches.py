@@ -56,7 +56,13 @@ class Stray(NamedTuple):
 
 
 def stray_branches(
-    code: Code, symbols: Symbols, landing: Landing, known: U64, dead: tuple[Dead, ...] = ()
+    code: Code,
+    symbols: Symbols,
+    landing: Landing,
+    known: U64,
+    dead: tuple[Dead, ...] = (),
+    *,
+    calls_modules: bool = False,
 ) -> tuple[Stray, ...]:
     """Branches of 32 bits whose target is executable and not lawful.
 
@@ -66,13 +72,15 @@ def stray_branches(
         landing: where branches may lead.
         known: addresses that are patch sites and judged as such, sorted.
         dead: code that nothing runs any more, and where it may lead.
+        calls_modules: whether the kernel's text may lead to modules anywhere, since its static calls are not known.
     """
+    owner = "" if calls_modules else code.owner
     suspects: dict[int, Stray] = {}
     own = landing.kernel if code.owner == KERNEL else landing.modules
     for opcode, at in _outward(code, own):
         target = _targets(code, at, opcode)
         address = np.uint64(code.start) + at.astype(np.uint64)
-        odd = np.flatnonzero(landing.foreign(code.owner, target))
+        odd = np.flatnonzero(landing.foreign(owner, target))
         odd = odd[~among(address[odd], known) & code.holds(address[odd], opcode + 4)]
         for part in dead:
             odd = odd[~part.explains(address[odd], target[odd])]
@@ -80,7 +88,7 @@ def stray_branches(
             found = Stray(int(address[row]), opcode + 4, int(target[row]))
             if not _is_own(code, symbols, found):
                 suspects[found.address] = found
-    reached = set(_reached(code, symbols, sorted(suspects)))
+    reached = set(_reached(code, symbols, sorted(suspects))) if len(symbols) else set()
     return tuple(suspects[address] for address in sorted(suspects) if address in reached)
 
 
@@ -148,6 +156,8 @@ def _reached(code: Code, symbols: Symbols, addresses: list[int]) -> Iterator[int
             by_function.setdefault(start, []).append(address)
     for start, wanted in by_function.items():
         last = max(wanted)
+        if not code.holds(np.array([start], np.uint64), last - start + 1)[0]:
+            continue
         open_ones = set(wanted)
         for step in each_step(code.piece(start, last - start + 16), start):
             if step.address in open_ones:

@@ -7,7 +7,6 @@ which is judged as such.
 
 import numpy as np
 
-from hypervigil.core.errors import EvidenceError
 from hypervigil.linux.text.code import is_any, moved
 from hypervigil.linux.text.place import Place
 from hypervigil.linux.text.sites import Sites, Table, column, sizes
@@ -17,11 +16,17 @@ SECTION = "__bug_table"
 _UD2 = b"\x0f\x0b"
 _UD1 = (b"\x67\x48\x0f\xb9", b"\x48\x0f\xb9", b"\x67\x0f\xb9", b"\x0f\xb9")
 _ARGUMENTS = 1 << 4
+_LEAST_ENTRY = 12
 
 
 def bug_sites(place: Place) -> Sites:
-    """Every BUG and WARN must still trap."""
-    table, width = place.tables.get(SECTION, Table(0, b"")), _width(place)
+    """Every BUG and WARN must still trap.
+
+    Raises:
+        MissingDescription: the type of the table's entries is not known.
+    """
+    table = place.tables.get(SECTION, Table(0, b""))
+    width = place.system.kernel.type("struct bug_entry").size or _LEAST_ENTRY
     address = moved(*column(table, width, 0))
     flags = np.frombuffer(table.data, np.uint8, len(address) * width).reshape(-1, width)[:, -2]
     address = address[place.code.holds(address, len(_UD2)) & (flags & _ARGUMENTS == 0)]
@@ -39,11 +44,3 @@ def bug_sites(place: Place) -> Sites:
         legal="ud2 or ud1",
         expected=expected,
     )
-
-
-def _width(place: Place) -> int:
-    """Bytes of an entry; 12 where no type says so."""
-    try:
-        return max(4, place.system.kernel.type("struct bug_entry").size or 0)
-    except EvidenceError:
-        return 12

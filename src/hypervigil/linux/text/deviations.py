@@ -75,10 +75,10 @@ def _unexplained(sites: Sites, good: Mask, said: tuple[Sites, ...], lawful: list
 
 
 def _site(system: System, code: Code, sites: Sites, row: int, probes: Probes) -> Deviation | None:
-    """One site without a legal value; None where it is being rewritten at this moment."""
+    """One site without a legal value; None for an int3 that is of the moment, or of a kprobe that was not read."""
     address, size = int(sites.address[row]), int(sites.size[row])
     found = code.piece(address, size)
-    if found[:1] == bytes([INT3]) and address in probes.rewritten:
+    if found[:1] == bytes([INT3]) and (address in probes.rewritten or probes.gaps):
         return None
     probe = covering_probe(system, code, probes, address, size)
     return deviation(

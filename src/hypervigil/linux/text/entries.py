@@ -48,13 +48,14 @@ def odd_entries(code: Code, symbols: Symbols, landing: Landing, known: U64) -> t
         landing: where branches may lead.
         known: addresses that are patch sites and judged as such, sorted.
     """
-    starts = _starts(code, symbols)
+    every = _starts(code, symbols)
+    starts = every[code.holds(every, _WIDTH)]
     address = _first_instructions(code, starts)
     rows = code.rows(address, _WIDTH)
     fresh = ~among(address, known)
     found: list[Entry] = []
     found += _traps(starts, address, rows, fresh)
-    found += _jumps(code, starts, address, rows, fresh)
+    found += _jumps(code, every, address, rows, fresh)
     found += _loaded(code, landing, address, rows)
     found += _by_pointer(code, landing, address, rows)
     return tuple(found)
@@ -64,9 +65,7 @@ def _starts(code: Code, symbols: Symbols) -> U64:
     inside = symbols.between(code.start, code.end)
     kinds = np.frombuffer(symbols.types[inside.start : inside.stop].encode("latin-1", "replace"), np.uint8)
     found = np.array(symbols.addresses[inside.start : inside.stop], np.uint64)[_IS_FUNCTION[kinds]]
-    starts = distinct(found)
-    kept: U64 = starts[code.holds(starts, _WIDTH)]
-    return kept
+    return distinct(found)
 
 
 def _first_instructions(code: Code, starts: U64) -> U64:

@@ -10,7 +10,9 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from hypervigil.facts.pointers import Section
+from hypervigil.core.errors import EvidenceError
+from hypervigil.facts.pointers import Section, Target
+from hypervigil.linux.members import number, offset_of
 from hypervigil.linux.system import KERNEL, System
 from hypervigil.linux.text.code import U8, U64, Mask, branch_targets, is_any
 from hypervigil.linux.text.place import Place
@@ -22,6 +24,7 @@ SECTION = "__mcount_loc"
 _SITE = 5
 _ENABLED = np.uint64(1 << 31)
 _USERS = np.uint64((1 << 19) - 1)
+_LIVE_PATCH = "klp_ftrace_handler"
 _CALLERS = ("ftrace_caller", "ftrace_regs_caller")
 _KINDS = {
     "function_trace_call": "function tracer",
@@ -97,11 +100,19 @@ def _traced(place: Place, address: U64, rows: U8, enabled: Mask) -> tuple[Mask, 
     for index, (row, target) in enumerate(zip(chosen.tolist(), targets, strict=True)):
         common = target in shared and calls[index]
         direct = place.registry.tracers.direct.get(int(sites[index]), 0)
+        if not place.registry.tracers.complete and _plausible(place, target, shared=common):
+            lawful[row] = True
+            continue
         leads = [user for user in users[index] if common or target in _own(user, direct)]
         if leads and (calls[index] or target in {direct, *(user.direct for user in leads)}):
             lawful[row] = True
             owners[row] = " and ".join(dict.fromkeys(tracer_owner(place, user, int(sites[index])) for user in leads))
     return lawful, owners
+
+
+def _plausible(place: Place, target: int, *, shared: bool) -> bool:
+    """Whether a call may be that of an operation that could not be read."""
+    return shared or bool(place.registry.landing.made.hold(np.array([target], np.uint64))[0])
 
 
 def _own(tracer: Tracer, direct: int) -> set[int]:
@@ -112,15 +123,39 @@ def is_sound(system: System, tracer: Tracer) -> bool:
     """Whether an operation is one that a sound system may have.
 
     Its function begins exactly at a function of the kernel or of a module; only the kernel itself (live patches,
-    kprobes, BPF) may divert functions, and what is called directly is the kernel's or generated code.
+    kprobes, BPF) may divert functions, a live patch to a function only, and what is called directly is the kernel's or
+    generated code. Where not all
+    modules could be read, code of nobody may be one's.
     """
     function = system.target(tracer.function)
-    if not function.symbol or function.offset or function.section is not Section.TEXT:
+    if not function.owner and system.modules.gaps:
+        return True
+    if not _is_function(function):
         return False
     if function.owner != KERNEL and diverts(system.kernel, tracer):
         return False
     direct = system.owner_of(tracer.direct) if tracer.direct else None
-    return direct is None or direct.owner == KERNEL
+    if direct is not None and direct.owner != KERNEL:
+        return False
+    patch = _live_patch(system, tracer) if function.symbol == _LIVE_PATCH else None
+    return patch is None or _is_function(patch)
+
+
+def _is_function(target: Target) -> bool:
+    """Whether a pointer leads to exactly where something named begins in text; sections have symbols without a name."""
+    return target.section is Section.TEXT and not target.offset and any((target.symbol, *target.aliases))
+
+
+def _live_patch(system: System, tracer: Tracer) -> Target | None:
+    """Where a live patch leads: the newest function on the stack of the ``struct klp_ops`` around an operation."""
+    kernel = system.kernel
+    try:
+        patches = tracer.address - offset_of(kernel.type("struct klp_ops"), "fops")
+        first = number(kernel.object("struct klp_ops", patches), "func_stack.next")
+        patch = first - offset_of(kernel.type("struct klp_func"), "stack_node")
+        return system.target(number(kernel.object("struct klp_func", patch), "new_func"))
+    except EvidenceError:
+        return None
 
 
 def each_unsound(system: System, tracers: tuple[Tracer, ...]) -> Iterator[Tracer]:
@@ -137,6 +172,9 @@ def tracer_owner(place: Place, tracer: Tracer, site: int) -> str:
     kind = next((_KINDS[name] for name in names if name in _KINDS), "")
     if kind == "kprobe":
         return f"kprobe {place.system.name_of(site)}"
+    if kind == "livepatch":
+        patch = _live_patch(place.system, tracer)
+        return kind if patch is None else f"{kind} {patch.owner}"
     if kind:
         return kind
     return f"tracer {target}"

@@ -160,5 +160,5 @@ def probe_owner(system: System, probe: Probe) -> str:
 
 
 def is_foreign(system: System, probe: Probe) -> bool:
-    """Whether a handler of it belongs to nobody."""
-    return any(system.owner_of(handler) is None for handler in probe.handlers)
+    """Whether a handler of it belongs to nobody, as far as all modules are known."""
+    return not system.modules.gaps and any(system.owner_of(handler) is None for handler in probe.handlers)

@@ -2,6 +2,8 @@
 
 from collections.abc import Callable, Iterator
 
+from hypervigil.core.errors import EvidenceError
+from hypervigil.core.facts import Gap
 from hypervigil.linux.text import (
     alternatives,
     bugs,
@@ -39,8 +41,12 @@ Where several speak of one place it is enough that one finds it lawful.
 """
 
 
-def each_sites(place: Place) -> Iterator[Sites]:
-    """What every mechanism says of one object that has a table of it."""
+def each_sites(place: Place) -> Iterator[Sites | Gap]:
+    """What every mechanism says of one object that has a table of it, or why it cannot."""
     for section, mechanism in MECHANISMS:
-        if not section or section in place.tables:
+        if section and section not in place.tables:
+            continue
+        try:
             yield mechanism(place)
+        except EvidenceError as fault:
+            yield Gap(f"{section or mechanism.__name__} of {place.code.owner}", str(fault))

@@ -1,6 +1,6 @@
 """What the kernel has registered about its text, read once for all objects."""
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from hypervigil.core.facts import Gap
@@ -33,7 +33,7 @@ class Registry(NamedTuple):
         return (*self.tracers.gaps, *self.probes.gaps, *self.landing.gaps)
 
 
-def read_registry(system: System, codes: Iterable[Code]) -> Registry:
+def read_registry(system: System, codes: Sequence[Code]) -> Registry:
     """Read all of it, given the texts of the kernel and of its modules."""
     thunks = read_thunks(system)
     landing = read_landing(system, thunks, codes)

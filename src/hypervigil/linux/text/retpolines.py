@@ -2,7 +2,8 @@
 
 ``apply_retpolines``: 7508500900814 "x86/retpoline: Create a retpoline thunk array" and its series (5.16 and stable
 kernels). Built as a call of or jump to ``__x86_indirect_thunk_REG``, a site may become the indirect branch itself,
-with a fence before it, an int3 behind a jump, and padding; a conditional jump becomes a short one around it.
+with a fence before it, an int3 behind a jump, and padding or prefixes that fill it up; a conditional jump becomes a
+short one around it.
 """
 
 import numpy as np
@@ -16,7 +17,7 @@ SECTION = ".retpoline_sites"
 _SITE = 5
 _WIDTH = 12
 _CS = 0x2E
-_MOST_PREFIXES = 3
+_MOST_PREFIXES = 4
 _LFENCE = (0x0F, 0xAE, 0xE8)
 _REX_B = 0x41
 _INDIRECT = 0xFF
@@ -61,15 +62,20 @@ def _shifted(rows: U8, cursor: I64, width: int) -> U8:
 
 
 def _plain(rows: U8) -> Mask:
-    """``[jcc around] [lfence] [cs]* call|jmp *REG``: newer kernels pad in front with prefixes, not behind with nops."""
+    """``[jcc around] [lfence] call|jmp *REG``, with prefixes of no effect before either instruction."""
     cursor = np.where((rows[:, 0] & 0xF0 == _JCC8) & (rows[:, 1] < _SITE), 2, 0)
+    cursor = _behind_prefixes(rows, cursor)
     fenced = np.ones(len(rows), np.bool_)
     for distance, byte in enumerate(_LFENCE):
         fenced &= _at(rows, cursor, distance) == byte
-    cursor = cursor + np.where(fenced, len(_LFENCE), 0)
-    for _ in range(_MOST_PREFIXES):
-        cursor = cursor + (_at(rows, cursor, 0) == _CS)
+    cursor = _behind_prefixes(rows, cursor + np.where(fenced, len(_LFENCE), 0))
     cursor = cursor + (_at(rows, cursor, 0) == _REX_B)
     register = _at(rows, cursor, 1) & 0xF8
     found: Mask = (_at(rows, cursor, 0) == _INDIRECT) & ((register == _CALL_REG) | (register == _JMP_REG))
     return found
+
+
+def _behind_prefixes(rows: U8, cursor: I64) -> I64:
+    for _ in range(_MOST_PREFIXES):
+        cursor = cursor + (_at(rows, cursor, 0) == _CS)
+    return cursor

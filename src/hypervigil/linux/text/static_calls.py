@@ -41,7 +41,7 @@ def static_call_sites(place: Place) -> Sites:
     to_function |= calls & counted(place.system.kernel.space, branch_targets(address, rows, 1), function)
     return0 = function == np.uint64(place.symbol("__static_call_return0") or 1)
     trap = function == np.uint64(place.symbol("__WARN_trap") or 1)
-    nothing = (function == 0) | ~keys.seen
+    nothing = (function == 0) & keys.seen
     unseen = int(np.count_nonzero(~keys.seen))
 
     def expected(row: int) -> tuple[bytes, ...]:
@@ -56,6 +56,7 @@ def static_call_sites(place: Place) -> Sites:
         size=sizes(len(address), _SITE),
         states=(
             ("direct", to_function & (function != 0)),
+            ("of an unseen key", ~keys.seen),
             ("nop", nothing & ~tail & is_any(rows, *NOP5)),
             ("return", nothing & tail & _is_return(place, address, rows)),
             ("zero", return0 & ~tail & is_any(rows, *_RETURN0)),
@@ -73,7 +74,7 @@ def static_call_keys(place: Place) -> Sites:
     key = distinct(key)
     keys = gather(place.system.kernel.space, key, 8)
     function = keys.u64()
-    lawful = place.registry.landing.lawful("", function)
+    lawful = ~place.registry.landing.refuses("", function)
 
     def expected(row: int) -> tuple[bytes, ...]:
         del row
@@ -83,7 +84,7 @@ def static_call_keys(place: Place) -> Sites:
         kind="static call key",
         address=key,
         size=sizes(len(key), 8),
-        states=(("function", lawful), ("nothing", function == 0)),
+        states=(("function", lawful & (function != 0)), ("nothing", function == 0)),
         legal="a function of the kernel or of a module",
         expected=expected,
     )
@@ -99,7 +100,7 @@ def static_call_trampolines(place: Place) -> Sites:
     rows = place.code.rows(address, _SITE)
     target = branch_targets(address, rows, 1)
     direct = (rows[:, 0] == JMP) & (target == function) & (function != 0)
-    none = ((function == 0) | ~keys.seen) & _is_return(place, address, rows)
+    none = (function == 0) & keys.seen & _is_return(place, address, rows)
     unseen = int(np.count_nonzero(~keys.seen))
 
     def expected(row: int) -> tuple[bytes, ...]:
@@ -111,7 +112,7 @@ def static_call_trampolines(place: Place) -> Sites:
         kind="static call trampoline",
         address=address,
         size=sizes(len(address), _SITE),
-        states=(("jump", direct), ("return", none)),
+        states=(("jump", direct), ("return", none), ("of an unseen key", ~keys.seen)),
         legal="a jump to the function of its key, or a return where there is none",
         expected=expected,
         unseen=((f"{unseen} keys of trampolines of {place.code.owner}", "not in the image"),) if unseen else (),

@@ -24,6 +24,10 @@ from hypervigil.memory.space import AddressSpace
 
 _RETURN = "__x86_return_thunk"
 _SELECTED = "x86_return_thunk"
+_RETURNS = (
+    *("srso_return_thunk", "srso_alias_return_thunk", "retbleed_return_thunk", "its_return_thunk"),
+    *("call_depth_return_thunk", "__x86_return_skl", "__x86_return_thunk"),
+)
 _KINDS = ("", "call_", "jump_", "its_")
 _REGISTERS = (
     *("array", "rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi"),
@@ -69,7 +73,7 @@ def counted(space: AddressSpace, targets: U64, functions: U64) -> Mask:
 def read_thunks(system: System) -> Thunks:
     """Read which return thunk is in use, and every thunk for indirect branches.
 
-    Where the variable cannot be read, only the return thunk that is built in counts.
+    Where the variable cannot be read, every return thunk that this kernel has counts.
     """
     symbols = system.kernel.symbols
     names = (f"__x86_indirect_{kind}thunk_{register}" for kind in _KINDS for register in _REGISTERS)
@@ -85,15 +89,15 @@ def read_thunks(system: System) -> Thunks:
 def _returns(kernel: Kernel) -> tuple[int, ...]:
     built_in = kernel.symbols.find(_RETURN)
     found = [] if built_in is None else [int(built_in)]
+    known = [int(at) for name in _RETURNS if (at := kernel.symbols.find(name)) is not None]
     variable = kernel.symbols.find(_SELECTED)
-    if variable is not None:
-        try:
-            chosen = kernel.space.u64(variable)
-        except EvidenceError:
-            chosen = 0
-        if any(name.endswith("return_thunk") for name in kernel.symbols.exactly(chosen)):
-            found.insert(0, chosen)
-    return tuple(dict.fromkeys(found))
+    if variable is None:
+        return tuple(found)
+    try:
+        chosen = kernel.space.u64(variable)
+    except EvidenceError:
+        return tuple(dict.fromkeys([*known, *found]))
+    return tuple(dict.fromkeys([*(one for one in known if one == chosen), *found]))
 
 
 def _pages(system: System, owner: str) -> list[tuple[int, int]]:

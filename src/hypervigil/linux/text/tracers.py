@@ -64,6 +64,7 @@ class Tracers(NamedTuple):
         flags: its flags; the lowest 19 bits count its users, bit 31 says that it is enabled.
         registered: the operations.
         direct: ``place: where it leads`` of places that call a function directly.
+        complete: whether all operations could be read.
         gaps: what could not be read.
     """
 
@@ -72,6 +73,7 @@ class Tracers(NamedTuple):
     registered: tuple[Tracer, ...]
     direct: dict[int, int]
     gaps: tuple[Gap, ...]
+    complete: bool = True
 
 
 def read_tracers(kernel: Kernel) -> Tracers:
@@ -85,13 +87,14 @@ def read_tracers(kernel: Kernel) -> Tracers:
     except EvidenceError as fault:
         places, flags = nothing, nothing
         gaps.append(Gap("records of ftrace", str(fault)))
+    unread: list[Gap] = []
     try:
-        registered = _registered(kernel, gaps)
+        registered = _registered(kernel, unread)
         direct = _direct(kernel)
     except EvidenceError as fault:
         registered, direct = (), {}
-        gaps.append(Gap("operations registered with ftrace", str(fault)))
-    return Tracers(places, flags, registered, direct, tuple(gaps))
+        unread.append(Gap("operations registered with ftrace", str(fault)))
+    return Tracers(places, flags, registered, direct, (*gaps, *unread), complete=not unread)
 
 
 def _records(kernel: Kernel) -> tuple[U64, U64]:
