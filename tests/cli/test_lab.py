@@ -90,6 +90,15 @@ def test_a_running_machine_is_tampered_with(monkeypatch: pytest.MonkeyPatch) -> 
     assert json.loads(run("tamper", "--pid", "7", "idt-gate").stdout)["scenario"] == "plain"
 
 
+def test_nothing_is_cleaned_while_a_machine_runs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images" / "x").write_bytes(b"x" * (2 << 20))
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "each_running", lambda _: iter([Place()]))
+        assert "stop it first" in str(run("clean").exception)
+    assert run("clean").stdout == "freed 2 MiB\n"
+
+
 def test_a_group_of_its_own_works_too() -> None:
     root = click.Group(commands={"lab": lab})
     assert CliRunner().invoke(root, ["lab", "list"]).exit_code == 0

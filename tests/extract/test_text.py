@@ -130,7 +130,7 @@ LEGITIMATE = (
     *("plain", "kprobe", "kretprobe", "function-tracer", "function-graph", "tracepoints", "bpf-programs"),
     *("module-churn", "no-mitigations", "one-cpu", "four-cpus", "five-level-paging", "dormant"),
 )
-KERNELS = ("5.10", "6.1", "6.12", "newest")
+KERNELS = ("6.1", *(pytest.param(kernel, marks=pytest.mark.matrix) for kernel in ("5.10", "6.12", "newest")))
 
 
 def verdict(lab_image: Produce, kernel: str, scenario: str) -> tuple[Verdict, set[str], set[str]]:

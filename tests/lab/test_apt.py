@@ -36,7 +36,7 @@ def test_a_machine_without_a_mirror_is_told(monkeypatch: pytest.MonkeyPatch) -> 
         mirrors()
 
 
-@pytest.mark.parametrize(("suite", "lines"), [("bookworm", 2), ("sid", 1)])
+@pytest.mark.parametrize(("suite", "lines"), [("bookworm", 2), ("sid", 1), ("bookworm-backports", 1)])
 def test_only_a_released_suite_has_a_security_archive(suite: str, lines: int) -> None:
     text = sources(suite, [("http://mirror.test/debian/", False), ("http://mirror.test/debian-security/", True)])
     assert len(text.splitlines()) == lines

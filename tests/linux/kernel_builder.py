@@ -159,6 +159,7 @@ class KernelImage(Image):
 
     def finish(self) -> None:
         """Write the tables of symbols and types, and VMCOREINFO, after everything has its symbol."""
+        self.name("_etext", self._places["text"], "T")
         btf = self.put_tables()
         self.put_vmcoreinfo()
         assert btf <= RODATA + RODATA_SIZE, "the tables do not fit"
@@ -220,7 +221,7 @@ def bare_kernel(levels: int = 4) -> KernelImage:
     image.map_kernel()
     image.name("_text", TEXT, "T")
     image.name("_stext", TEXT, "T")
-    image.name("_etext", TEXT + TEXT_SIZE - 0x100, "T")
+    image.poke_image(TEXT, b"\xcc" * TEXT_SIZE)
     image.name("_sdata", DATA, "D")
     image.name("_edata", DATA + DATA_SIZE, "D")
     image.name("__start_rodata", RODATA, "R")

@@ -33,9 +33,10 @@ def test_a_few_gaps_are_told_one_by_one_and_many_as_one() -> None:
     assert many.gaps[0].what == f"{65 * 12} bytes in 65 places of physical memory"
 
 
-def test_a_core_without_memory_is_refused() -> None:
+@pytest.mark.parametrize("core", [elf([]), elf([(0x1000, b"")]), elf([(0x1000, b"")], memory_size=4096)])
+def test_a_core_without_memory_is_refused(core: bytes) -> None:
     with pytest.raises(UnsupportedEvidence, match="without memory segments"):
-        read_elf_core(memoryview(elf([])), "image")
+        read_elf_core(memoryview(core), "image")
 
 
 def test_a_damaged_note_costs_its_registers_and_is_told() -> None:

@@ -4,6 +4,7 @@ from hypervigil.core.units import PAGE_SIZE
 from hypervigil.memory.locate import Search, locate_kernel
 from hypervigil.memory.open import read_image
 from tests.decode.kallsyms_encoder import encode
+from tests.decode.test_lime import lime
 from tests.linux.kernel_builder import DATA, MAP, PHYSICAL, RELEASE, TEXT, KernelImage, bare_kernel
 
 BASE = (PHYSICAL - (TEXT - MAP)) % (1 << 64)
@@ -172,6 +173,12 @@ def test_many_banners_are_looked_at_up_to_a_limit() -> None:
     search = locate_kernel(read_image(memoryview(b"Linux version 6.1.0\0".ljust(4096, b"x") * 100)))
     assert len(search.candidates) == 64
     assert search.location is None
+
+
+def test_few_stretches_of_memory_are_searched_for_symbols() -> None:
+    banner = b"Linux version 6.1.0\0".ljust(PAGE_SIZE, b"x")
+    search = locate_kernel(read_image(memoryview(lime(*((n << 30, banner) for n in range(9))))))
+    assert [c.reason for c in search.candidates] == ["no symbol table near"] * 4 + ["more than 4 places to search"]
 
 
 def test_memory_that_begins_with_a_partial_page_is_scanned() -> None:

@@ -12,7 +12,9 @@ A bundle is a zip archive (stored, fixed time stamps and order, so that the same
 
 import hashlib
 import io
+import struct
 import zipfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -33,8 +35,27 @@ VERSION = 1
 
 _MANIFEST, _REPORT, _RECORDING, _REFERENCES = "manifest.json", "report.json", "memory.recording", "references/"
 _EPOCH = (1980, 1, 1, 0, 0, 0)
-_MAX_PART = 1 << 33
+MAX_MANIFEST = 1 << 24
+"""Bytes of a manifest."""
+
+MAX_UNPACKED_AT_ONCE = 1 << 26
+"""Bytes of a part that are unpacked however small it is packed; a larger part may not be `_MAX_RATIO` times smaller."""
+
+_MAX_RATIO = 200
+_MAX_TOTAL = 1 << 33
 _MAX_PARTS = 256
+_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+_DAMAGES = (
+    zipfile.BadZipFile,
+    zlib.error,
+    msgspec.DecodeError,
+    EOFError,
+    NotImplementedError,
+    RuntimeError,
+    ValueError,
+    OverflowError,
+    struct.error,
+)
 
 
 class Part(msgspec.Struct, frozen=True, kw_only=True):
@@ -162,13 +183,13 @@ def read_bundle(path: str) -> tuple[Manifest, dict[str, bytes]]:
     """
     try:
         with zipfile.ZipFile(path) as archive:
-            manifest = msgspec.json.decode(_read(archive, _MANIFEST), type=Manifest)
+            manifest = msgspec.json.decode(_read(archive, _MANIFEST, MAX_MANIFEST), type=Manifest)
             if manifest.version != VERSION:
                 raise DecodeError("bundle", f"layout version {manifest.version} is not known; use a newer Hypervigil")
-            contents = {part.name: _read(archive, part.name) for part in manifest.parts[:_MAX_PARTS]}
+            contents = _contents(archive, manifest)
     except OSError as fault:
         raise UsageError(f"{path}: {(fault.strerror or str(fault)).lower()}") from fault
-    except (zipfile.BadZipFile, msgspec.DecodeError, NotImplementedError, RuntimeError) as fault:
+    except _DAMAGES as fault:
         raise DecodeError("bundle", f"{path} is no evidence bundle: {fault}") from fault
     for part in manifest.parts:
         if _part(part.name, contents[part.name]) != part:
@@ -179,13 +200,29 @@ def read_bundle(path: str) -> tuple[Manifest, dict[str, bytes]]:
     return manifest, contents
 
 
-def _read(archive: zipfile.ZipFile, name: str) -> bytes:
+def _contents(archive: zipfile.ZipFile, manifest: Manifest) -> dict[str, bytes]:
+    if len(manifest.parts) > _MAX_PARTS:
+        raise DecodeError("bundle", f"it lists {len(manifest.parts)} parts; {_MAX_PARTS} are read")
+    contents: dict[str, bytes] = {}
+    left = _MAX_TOTAL
+    for part in manifest.parts:
+        contents[part.name] = _read(archive, part.name, left)
+        left -= len(contents[part.name])
+    return contents
+
+
+def _read(archive: zipfile.ZipFile, name: str, limit: int) -> bytes:
+    """Unpack a file of an archive that its sender may have made to fill our memory."""
     try:
         info = archive.getinfo(name)
     except KeyError as fault:
         raise DecodeError("bundle", f"{name} is missing") from fault
-    if info.file_size > _MAX_PART:
-        raise DecodeError("bundle", f"{name} is larger than {_MAX_PART >> 30} GiB")
+    if info.compress_type not in _METHODS:
+        raise DecodeError("bundle", f"{name} is packed by method {info.compress_type}, which no bundle uses")
+    if info.file_size > limit:
+        raise DecodeError("bundle", f"{name} is larger than the {limit} bytes that are read of it")
+    if info.file_size > max(MAX_UNPACKED_AT_ONCE, _MAX_RATIO * info.compress_size):
+        raise DecodeError("bundle", f"{name} would unpack to more than {_MAX_RATIO} times its size")
     with archive.open(info) as file:
         out = io.BytesIO()
         while piece := file.read(1 << 20):

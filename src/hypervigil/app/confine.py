@@ -6,8 +6,9 @@ Memory images come from attackers and responders run as root. So once a source i
 2. takes `prctl(PR_SET_NO_NEW_PRIVS)`: no program it started could gain rights;
 3. leaves the network, where the system lets it (`unshare(CLONE_NEWNET)`);
 4. bounds its address space, forbids itself core dumps and writing files;
-5. filters its system calls: opening files, sockets, starting programs, tracing others are refused from here on
-   (seccomp, on x86-64 and aarch64).
+5. filters its system calls: opening files and changing them by name, sockets, starting programs, tracing and
+   signalling others, keys are refused from here on, and so is the x32 form of every call, by which a filter could be
+   walked around (seccomp, on x86-64 and aarch64).
 
 Everything it still needs is loaded before. What it has to say goes through a pipe as frames: a byte for the kind, four
 for the length, the body.
@@ -42,20 +43,36 @@ _NO_NEW_PRIVS, _SET_SECCOMP, _FILTER = 38, 22, 2
 _CLONE_NEWNET = 0x4000_0000
 _ALLOW, _ERRNO, _KILL = 0x7FFF_0000, 0x0005_0000, 0x8000_0000
 _EPERM = 1
-_LOAD, _EQUAL, _RETURN = 0x20, 0x15, 0x06
-_ARCHITECTURES: dict[str, tuple[int, tuple[int, ...], tuple[int, ...]]] = {
-    # machine: (audit number, refused calls in the order of the first line)
-    # open openat openat2 creat socket connect bind accept execve execveat ptrace process_vm_readv process_vm_writev
-    # kill tkill tgkill unlink unlinkat rename renameat renameat2 mount bpf perf_event_open io_uring_setup fork vfork
+_LOAD, _EQUAL, _AT_LEAST, _RETURN = 0x20, 0x15, 0x35, 0x06
+_X32 = 0x4000_0000  # __X32_SYSCALL_BIT; no call of any architecture has a number as high
+_ARCHITECTURES: dict[str, tuple[int, tuple[tuple[int, ...], ...]]] = {
+    # machine: (audit number, refused calls: a line each for
+    # open openat openat2 creat open_by_handle_at, socket connect bind accept, execve execveat,
+    # ptrace process_vm_readv process_vm_writev kill tkill tgkill rt_sigqueueinfo rt_tgsigqueueinfo
+    # pidfd_open pidfd_getfd pidfd_send_signal,
+    # unlink unlinkat rename renameat renameat2 rmdir mkdir mkdirat link linkat symlink symlinkat mknod mknodat,
+    # truncate chmod fchmodat fchmodat2 chown lchown fchownat utime utimes futimesat utimensat setxattr lsetxattr
+    # removexattr lremovexattr,
+    # mount bpf perf_event_open io_uring_setup fork vfork add_key request_key keyctl)
     "x86_64": (
         0xC000003E,
-        (2, 257, 437, 85, 41, 42, 49, 43, 59, 322, 101, 310, 311),
-        (62, 200, 234, 87, 263, 82, 264, 316, 165, 321, 298, 425, 57, 58),
+        (
+            (2, 257, 437, 85, 304, 41, 42, 49, 43, 59, 322),
+            (101, 310, 311, 62, 200, 234, 129, 297, 434, 438, 424),
+            (87, 263, 82, 264, 316, 84, 83, 258, 86, 265, 88, 266, 133, 259),
+            (76, 90, 268, 452, 92, 94, 260, 132, 235, 261, 280, 188, 189, 197, 198),
+            (165, 321, 298, 425, 57, 58, 248, 249, 250),
+        ),
     ),
     "aarch64": (
         0xC00000B7,
-        (56, 437, 198, 203, 200, 202, 221, 281, 117, 270, 271),
-        (129, 130, 131, 35, 38, 276, 40, 280, 241, 425),
+        (
+            (56, 437, 265, 198, 203, 200, 202, 221, 281),
+            (117, 270, 271, 129, 130, 131, 138, 240, 434, 438, 424),
+            (35, 38, 276, 34, 37, 36, 33),
+            (45, 53, 452, 54, 88, 5, 6, 14, 15),
+            (40, 280, 241, 425, 217, 218, 219),
+        ),
     ),
 }
 
@@ -96,17 +113,19 @@ def _listen(read: Callable[[int], bytes], on_progress: Callable[[bytes], None]) 
         if len(header) < _HEADER.size:
             raise HypervigilError("the process that read the evidence ended without a result")
         kind, size = _HEADER.unpack(header)
-        body = read(min(size, _MAX_FRAME))
+        body = read(size) if size <= _MAX_FRAME else b""
+        if len(body) < size:
+            raise HypervigilError("the process that read the evidence ended without a result")
         if kind == RESULT:
             return body
         if kind == PROGRESS:
             on_progress(body)
         elif kind == USER_FAULT:
-            raise UsageError(body.decode())
+            raise UsageError(body.decode(errors="replace"))
         elif kind == EVIDENCE_FAULT:
-            raise EvidenceError(body.decode())
+            raise EvidenceError(body.decode(errors="replace"))
         else:
-            raise HypervigilError(body.decode())
+            raise HypervigilError(body.decode(errors="replace"))
 
 
 def _explain(status: int) -> None:
@@ -117,6 +136,8 @@ def _explain(status: int) -> None:
 
 def _child(work: Callable[[Send], bytes], writer: int) -> NoReturn:
     def send(kind: bytes, body: bytes) -> None:
+        if len(body) > _MAX_FRAME:
+            raise HypervigilError(f"what was found has {len(body)} bytes; {_MAX_FRAME} can be handed on")
         with memoryview(_HEADER.pack(kind, len(body)) + body) as data:
             sent = 0
             while sent < len(data):
@@ -171,9 +192,10 @@ def _filter_calls(libc: ctypes.CDLL) -> None:
     known = _ARCHITECTURES.get(platform.machine())
     if known is None:
         return
-    architecture, first, second = known
-    refused = (*first, *second)
+    architecture, lines = known
+    refused = [call for line in lines for call in line]
     program = [(_LOAD, 0, 0, 4), (_EQUAL, 1, 0, architecture), (_RETURN, 0, 0, _KILL), (_LOAD, 0, 0, 0)]
+    program.append((_AT_LEAST, len(refused) + 1, 0, _X32))
     for left, call in zip(range(len(refused), 0, -1), refused, strict=True):
         program.append((_EQUAL, left, 0, call))
     program += [(_RETURN, 0, 0, _ALLOW), (_RETURN, 0, 0, _ERRNO | _EPERM)]

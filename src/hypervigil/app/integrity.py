@@ -2,22 +2,24 @@
 
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import capstone
 import msgspec
 
 from hypervigil.app.confine import PROGRESS, Send, run_confined
-from hypervigil.app.judging import Judged, Progress, Settings, judge_memory
+from hypervigil.app.judging import Progress, Settings, judge_memory
 from hypervigil.app.sources import Source
 from hypervigil.checks import load_checks
-from hypervigil.core.errors import UsageError
+from hypervigil.core.errors import HypervigilError, UsageError
 from hypervigil.core.report import Report
 from hypervigil.extract.loading import load_extractors
 from hypervigil.standards.layouts import kvm_layouts
 from hypervigil.standards.syscalls import entry_points
 
 PROFILES = ("default",)
+
+M = TypeVar("M", bound=msgspec.Struct)
 
 
 class Options(NamedTuple):
@@ -85,6 +87,8 @@ def integrity(source: Source, options: Options, progress: Progress, *, command: 
         UsageError, EvidenceError: the evidence or the options cannot be used.
         HypervigilError: the process ended without a result.
     """
+    if options.references:
+        raise UsageError("comparing with packages, kernels and types is not part of this version yet; leave them out")
     load_everything()
     settings = Settings(command, source.name, options.profile, options.as_of or now())
 
@@ -93,25 +97,28 @@ def integrity(source: Source, options: Options, progress: Progress, *, command: 
             send(PROGRESS, msgspec.msgpack.encode(_Step(what, done, total)))
 
         source.begin()
-        judged = _judged(source, settings, options, report)
+        judged = judge_memory(source.memory, source.describe, settings, progress=report)
         recording = None if source.recording is None else source.recording()
         return msgspec.msgpack.encode(_Message(judged.report, judged.faults, recording))
 
-    message = msgspec.msgpack.decode(run_confined(work, _teller(progress)), type=_Message)
+    message = _decoded(run_confined(work, _teller(progress)), _Message)
     return Outcome(message.report, message.faults, message.recording)
-
-
-def _judged(source: Source, settings: Settings, options: Options, progress: Progress) -> Judged:
-    del options
-    return judge_memory(source.memory, source.describe, settings, progress=progress)
 
 
 def _teller(progress: Progress) -> Callable[[bytes], None]:
     def tell(body: bytes) -> None:
-        step = msgspec.msgpack.decode(body, type=_Step)
+        step = _decoded(body, _Step)
         progress(step.what, step.done, step.total)
 
     return tell
+
+
+def _decoded(body: bytes, kind: type[M]) -> M:
+    """What the confined process said; it read hostile bytes and may say anything."""
+    try:
+        return msgspec.msgpack.decode(body, type=kind)
+    except (msgspec.DecodeError, UnicodeDecodeError, HypervigilError) as fault:
+        raise HypervigilError(f"the process that read the evidence gave no report: {fault}") from fault
 
 
 def load_everything() -> None:

@@ -8,7 +8,7 @@ import hypervigil
 from hypervigil.checks import load_checks
 from hypervigil.core.check import Check, judge, unjudged
 from hypervigil.core.digest import CHUNK
-from hypervigil.core.errors import EvidenceError
+from hypervigil.core.errors import EvidenceError, UnsupportedEvidence
 from hypervigil.core.evidence import Evidence, Span
 from hypervigil.core.facts import Fact, FactOutcome, Unknown
 from hypervigil.core.finding import Finding
@@ -85,6 +85,9 @@ def judge_memory(
         settings: what was asked.
         references: what to compare with.
         progress: told of every step.
+
+    Raises:
+        UnsupportedEvidence: the memory is of another architecture or system, named.
     """
     faults: list[str] = []
     system, facts = _opened(memory, references, progress, faults)
@@ -122,6 +125,8 @@ def _opened(
     progress("locating the kernel", 0, 1)
     try:
         system = System(open_kernel(memory))
+    except UnsupportedEvidence:
+        raise  # refused by name: there is nothing to report on
     except EvidenceError as fault:
         return None, dict(all_unknown(str(fault)))
     except Exception as fault:  # noqa: BLE001 - a mistake of ours must not lose the report

@@ -24,9 +24,23 @@ def judging_options(command: F) -> F:
     for option in (
         click.option("--as-of", default="", metavar="TIME", help="Judge as of this moment (ISO 8601); default: now."),
         click.option("--profile", type=click.Choice(PROFILES), default="default", help="Which checks are required."),
-        click.option("--btf", "btf", type=file, multiple=True, help="Types of this kernel, as a BTF file."),
-        click.option("--vmlinux", "vmlinux", type=file, multiple=True, help="The vendor's kernel to compare with."),
-        click.option("--package", "package", type=file, multiple=True, help="The vendor's package (.deb); repeatable."),
+        click.option(
+            "--btf",
+            "btf",
+            type=file,
+            multiple=True,
+            help="Types of this kernel, as a BTF file (refused: not read yet).",
+        ),
+        click.option(
+            "--vmlinux",
+            "vmlinux",
+            type=file,
+            multiple=True,
+            help="The vendor's kernel to compare with (refused: not read yet).",
+        ),
+        click.option(
+            "--package", "package", type=file, multiple=True, help="The vendor's package (refused: not read yet)."
+        ),
     ):
         command = option(command)
     return command

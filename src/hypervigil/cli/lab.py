@@ -29,6 +29,7 @@ from hypervigil.lab.produce import plant, produce, tell
 from hypervigil.lab.qemu import Place, each_running
 from hypervigil.lab.scenarios import Scenario
 from hypervigil.lab.store import cache_directory
+from hypervigil.lab.store import clean as clean_store
 from hypervigil.lab.truth import encode_truth
 from hypervigil.report import terminal
 
@@ -88,6 +89,17 @@ def lab(ctx: click.Context, directory: Path | None) -> None:
 def _cache(ctx: click.Context) -> Path:
     chosen: Path | None = ctx.find_root().obj if ctx.obj is None else ctx.obj
     return cache_directory(chosen)
+
+
+@lab.command()
+@click.option("--all", "everything", is_flag=True, help="Kernels as well, which then must be downloaded anew.")
+@click.pass_context
+def clean(ctx: click.Context, *, everything: bool) -> None:
+    """Removes images and snapshots that the range keeps."""
+    cache = _cache(ctx)
+    if any(each_running(cache)):
+        raise UsageError("a machine of the range runs; stop it first")
+    click.echo(f"freed {clean_store(cache, everything=everything) >> 20} MiB")
 
 
 @lab.command(name="list")

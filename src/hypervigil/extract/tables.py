@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from hypervigil.core.errors import MissingDescription, MissingMemory
+from hypervigil.core.evidence import Span
 from hypervigil.core.facts import Gap
 from hypervigil.core.units import VirtAddr
 from hypervigil.extract.loading import Subject, extracts
@@ -103,5 +104,13 @@ def _in_use(system: System) -> tuple[tuple[Claim, ...], tuple[Gap, ...]]:
         except MissingMemory as fault:
             gaps.append(Gap(f"interrupt table of {source} at {address:#x}", str(fault)))
             continue
-        claims.append(Claim(source=source, value=f"{place:#x}", span=span))
+        claims.append(Claim(source=source, value=f"{place:#x}", span=(*span, *_whole_table(system, address))))
     return tuple(claims), tuple(gaps)
+
+
+def _whole_table(system: System, address: int) -> tuple[Span, ...]:
+    """The bytes of a table in use, beside what names it."""
+    try:
+        return system.spans(address, _GATES * _GATE.itemsize)
+    except MissingMemory:
+        return ()

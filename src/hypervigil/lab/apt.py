@@ -14,6 +14,7 @@ from hypervigil.lab.programs import run
 _KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 _KERNEL_PART = re.compile(r"linux-(?:image|binary|modules|base)-(?:\d|cloud|rt|amd64).*")
 _NUMBERED = re.compile(r"linux-[a-z]+-(?:unsigned-)?\d")
+_WITHOUT_SECURITY = frozenset({"sid", "unstable", "experimental"})
 _FRESH = 24 * 3600
 _MOST_PARTS = 16
 
@@ -119,13 +120,13 @@ def _debian_archive(line: str) -> list[tuple[str, bool]]:
 
 
 def sources(suite: str, archives: list[tuple[str, bool]]) -> str:
-    """The text of a sources.list for a suite; a suite that is not released has no security archive."""
+    """The text of a sources.list for a suite; only a released suite itself has a security archive."""
     signed = f"[signed-by={_KEYRING}] " if _KEYRING.exists() else ""
     lines = []
     for uri, security in archives:
         if not security:
             lines.append(f"deb {signed}{uri} {suite} main\n")
-        elif suite not in {"sid", "unstable", "experimental"}:
+        elif suite not in _WITHOUT_SECURITY and "-" not in suite:
             lines.append(f"deb {signed}{uri} {suite}-security main\n")
     return "".join(lines)
 

@@ -48,6 +48,7 @@ def _modules(kernel: Kernel, host: Host) -> list[Entry]:
             data = altered(data, host.trojan.partition(":")[2])
         entries.append(plain(f"mod/{name}.ko", data))
         order += " ".join([f"{name}.ko", *options.get(name, [])]) + "\n"
+    entries += [plain(f"mod/{Path(file).name}", Path(file).read_bytes()) for file in host.files]
     return [*entries, plain("mod/order", order.encode())]
 
 

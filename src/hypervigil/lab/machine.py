@@ -69,13 +69,21 @@ class Machine:
         deadline = time.monotonic() + timeout
         written, silent_since = 0, time.monotonic()
         while time.monotonic() < deadline and time.monotonic() - silent_since < _LONGEST_SILENCE:
-            with contextlib.suppress(TimeoutError):
-                if self.agent.line(1.0) == "agent ready":
-                    return
+            if self._says_ready():
+                return
             self.check_sound()
             if len(self.log) > written:
                 written, silent_since = len(self.log), time.monotonic()
         raise UsageError(f"the emulated host did not come up; its console ends with: {self._last_line()}")
+
+    def _says_ready(self) -> bool:
+        try:
+            return self.agent.line(1.0) == "agent ready"
+        except TimeoutError:
+            return False
+        except UsageError:
+            self.check_sound()  # its console tells more than the end of the line does
+            raise
 
     def _last_line(self) -> str:
         lines = self.log.strip().splitlines()[-1:] or [b"nothing"]

@@ -22,6 +22,7 @@ from hypervigil.lab.scenarios import Scenario
 from hypervigil.lab.truth import Planted, Truth, decode_truth, encode_truth
 
 _TRIES = 3
+_KEY = 16
 _ANCHORS = (
     *(
         "_text",
@@ -158,9 +159,9 @@ def _key(scenario: Scenario, kernel: Kernel) -> str:
     """What an image depends on: the scenario, the kernel, and every file of the range itself."""
     digest = hashlib.sha256(msgspec.json.encode((scenario.name, scenario.host, sorted(scenario.plant.items()))))
     digest.update(msgspec.json.encode(sorted(kernel.packages.items())))
-    for file in _each_file(resources.files(__package__)):
+    for file in (*_each_file(resources.files(__package__)), *map(Path, scenario.host.files)):
         digest.update(file.read_bytes())
-    return digest.hexdigest()[:16]
+    return digest.hexdigest()[:_KEY]
 
 
 def _each_file(folder: Traversable) -> Iterator[Traversable]:
@@ -172,7 +173,7 @@ def _each_file(folder: Traversable) -> Iterator[Traversable]:
 
 
 def _make(job: _Job, *, fresh: bool) -> None:
-    """Makes all of one production or leaves nothing of it."""
+    """Makes all of one production or leaves nothing of it; takes the place of what another version made."""
     with tempfile.TemporaryDirectory(dir=job.kept.parent) as directory:
         new = Path(directory) / "new"
         new.mkdir()
@@ -181,7 +182,8 @@ def _make(job: _Job, *, fresh: bool) -> None:
         for form in job.formats:
             compress(new / f"image.{form}")
         (new / "truth.json").write_bytes(encode_truth(truth))
-        shutil.rmtree(job.kept, ignore_errors=True)
+        for old in job.kept.parent.glob(f"{job.scenario.name}-{'[0-9a-f]' * _KEY}"):
+            shutil.rmtree(old)
         new.rename(job.kept)
 
 

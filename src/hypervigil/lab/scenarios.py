@@ -23,6 +23,7 @@ class Host(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         vms: nested guests that run.
         vcpus: processors of each.
         modules: kernel modules to load besides kvm-amd, with their options ("kvm-amd npt=0").
+        files: further modules, not of the kernel's package; they lie in /mod and `setup` may load them.
         trojan: "module:function" in which one instruction is altered before the module is loaded.
         setup: shell lines to run inside before planting.
     """
@@ -34,6 +35,7 @@ class Host(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     vms: int = 1
     vcpus: int = 1
     modules: tuple[str, ...] = ()
+    files: tuple[str, ...] = ()
     trojan: str = ""
     setup: tuple[str, ...] = ()
 

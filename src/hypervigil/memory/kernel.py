@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import drgn
 
-from hypervigil.core.errors import DecodeError, EvidenceError, MissingDescription
+from hypervigil.core.errors import DecodeError, EvidenceError, MissingDescription, UnsupportedEvidence
 from hypervigil.core.evidence import Span
 from hypervigil.core.report import Candidate
 from hypervigil.core.units import VirtAddr
@@ -21,6 +21,7 @@ from hypervigil.decode.kallsyms import (
     token_tables_at,
 )
 from hypervigil.decode.vmcoreinfo import VmcoreInfo
+from hypervigil.memory.foreign import architecture_of, foreign_system
 from hypervigil.memory.locate import START_KERNEL_MAP, Location, Search, locate_kernel
 from hypervigil.memory.reader import Reader
 from hypervigil.memory.space import AddressSpace
@@ -155,14 +156,27 @@ def open_kernel(memory: Reader) -> Kernel:
 
     Raises:
         MissingDescription: neither VMCOREINFO nor a symbol table leads to page tables that fit.
+        UnsupportedEvidence: the memory is of another architecture or system, named.
     """
     search = locate_kernel(memory)
     if search.location is None:
+        _refuse_foreign(memory, search)
         raise MissingDescription(_why_not_located(search))
     kernel = Kernel(memory, search, search.location)
     _open_symbols(kernel)
     _open_types(kernel)
     return kernel
+
+
+def _refuse_foreign(memory: Reader, search: Search) -> None:
+    """Name the machine or system, if it is known to be another than x86-64 Linux."""
+    for info, _ in search.others:
+        machine = architecture_of(info)
+        if machine:
+            raise UnsupportedEvidence(f"memory of Linux {info.osrelease} on {machine}; only x86-64 hosts are read")
+    system = foreign_system(memory)
+    if system:
+        raise UnsupportedEvidence(f"memory of a {system} machine; only memory of x86-64 Linux hosts is read")
 
 
 def _why_not_located(search: Search) -> str:

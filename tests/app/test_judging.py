@@ -1,0 +1,162 @@
+"""A sound host of some pages, altered in one place: each alteration is found where it is, and nothing else is."""
+
+import pytest
+
+from hypervigil.app import judging
+from hypervigil.app.judging import judge_memory
+from hypervigil.checks import load_checks
+from hypervigil.core.check import Check
+from hypervigil.core.evidence import Evidence
+from hypervigil.core.facts import Fact, FactOutcome
+from hypervigil.core.finding import Verdict
+from hypervigil.extract.loading import Extractor, load_extractors
+from hypervigil.memory.open import read_image
+from tests.extract.judged import SETTINGS, evidence, finding, judged, violated
+from tests.extract.tamperings import TAMPERINGS, system_call
+from tests.linux.host_builder import host
+from tests.linux.kernel_builder import DATA
+
+
+def test_the_sound_host_is_free_of_violations() -> None:
+    for levels in (4, 5):
+        report = judged(host(levels))
+        assert violated(report) == {}
+        open_ones = {f.check for f in report.findings if f.verdict in {Verdict.UNKNOWN, Verdict.INCOMPLETE}}
+        assert open_ones == {"KRN-009"}  # it has no patch sites
+
+
+@pytest.mark.parametrize("tampering", TAMPERINGS)
+def test_an_alteration_is_found_where_it_is(tampering: str) -> None:
+    alter, checks = TAMPERINGS[tampering]
+    image = host()
+    address = alter(image)
+    report = judged(image)
+    found = violated(report)
+    assert (tuple(found), report.verdict, report.exit_status) == (checks, "violated", 1)
+    violations = [v for check in found.values() for v in check]
+    if address is not None:
+        assert address in {v.address for v in violations}, violations
+    data = bytes(image.data)
+    for violation in violations:
+        assert violation.spans
+        assert all(0 <= span.start < span.end <= len(data) for span in violation.spans)
+
+
+@pytest.mark.parametrize("tampering", ["system call", "open file", "exit handler", "irqfd"])
+def test_a_cited_pointer_reopens_at_its_bytes(tampering: str) -> None:
+    alter, checks = TAMPERINGS[tampering]
+    image = host()
+    address = alter(image)
+    assert address is not None
+    report = judged(image)
+    (violation,) = [v for v in finding(report, checks[0]).violations if v.address == address]
+    cited = b"".join(image.data[s.start : s.end] for s in violation.spans)
+    assert image.peek(address, 8) in cited
+    shown = next(e for e in report.exhibits if e.check == checks[0] and e.address == address)
+    assert bytes.fromhex(shown.found) == image.peek(address, len(shown.found) // 2)
+
+
+def test_the_same_evidence_gives_the_same_report() -> None:
+    image = host()
+    system_call(image)
+    assert judged(image) == judged(image)
+
+
+def test_what_cannot_be_opened_is_unknown_and_says_why() -> None:
+    report = judge_memory(read_image(memoryview(b"nothing" * 4096)), evidence, SETTINGS).report
+    assert (report.verdict, report.exit_status, report.subject) == ("unknown", 3, ())
+    assert {f.verdict for f in report.findings} == {Verdict.UNKNOWN}
+    assert report.candidates[0].reason.startswith("no kernel was found in the image")
+    assert all("no kernel was found" in f.why for f in report.findings)
+
+
+def test_the_report_describes_its_subject() -> None:
+    properties = {p.name: p.value for p in judged(host()).subject}
+    assert properties["kernel release"] == "6.12.0-0-test"
+    assert properties["modules"] == "dummy, kvm, kvm_amd"
+    assert properties["page table levels"] == "4"
+    assert properties["build id"] == bytes(range(20)).hex()
+
+
+def test_progress_names_each_step_and_ends_at_its_end() -> None:
+    steps: list[tuple[str, int, int]] = []
+    judge_memory(host().raw(), evidence, SETTINGS, progress=lambda *step: steps.append(step))
+    assert steps[0][0] == "locating the kernel"
+    assert steps[-1][0] == "judging"
+    assert steps[-1][1] == steps[-1][2] == len(steps) - 2
+
+
+def test_only_chunks_that_violations_cite_are_asked_for() -> None:
+    asked: list[tuple[int, ...]] = []
+
+    def describe(chunks: tuple[int, ...]) -> Evidence:
+        asked.append(chunks)
+        return evidence(chunks)
+
+    image = host()
+    judge_memory(image.raw(), describe, SETTINGS)
+    system_call(image)
+    judge_memory(image.raw(), describe, SETTINGS)
+    assert asked == [(), (0,)]
+
+
+def failing(*_: object) -> FactOutcome:
+    raise ZeroDivisionError("a mistake")
+
+
+def test_a_mistake_in_an_extractor_costs_its_fact_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    extractors: dict[type[Fact], Extractor] = dict(load_extractors())
+    broken = next(kind for kind in extractors if kind.__name__ == "SystemCalls")
+    monkeypatch.setattr(judging, "load_extractors", lambda: extractors | {broken: failing})
+    found = judge_memory(host().raw(), evidence, SETTINGS)
+    assert len(found.faults) == 1
+    assert "ZeroDivisionError: a mistake" in found.faults[0]
+    unknown = finding(found.report, "KRN-003")
+    assert unknown.verdict is Verdict.UNKNOWN
+    assert unknown.why == "internal error while reading system calls: ZeroDivisionError: a mistake"
+    assert finding(found.report, "KRN-004").verdict is Verdict.HOLDS
+    assert found.report.exit_status == 3
+
+
+def test_a_mistake_in_a_check_costs_that_check_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(subject: Check) -> Check:
+        return Check(id=subject.id, function=failing, needs=subject.needs, about=subject.about)  # type: ignore[arg-type] # it fails
+
+    checks = tuple(broken(c) if c.id == "KRN-003" else c for c in load_checks())
+    monkeypatch.setattr(judging, "load_checks", lambda: checks)
+    found = judge_memory(host().raw(), evidence, SETTINGS)
+    assert len(found.faults) == 1
+    assert finding(found.report, "KRN-003").why == "internal error in the check: ZeroDivisionError: a mistake"
+
+
+def test_a_mistake_while_opening_gives_a_report_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(judging, "open_kernel", failing)
+    found = judge_memory(host().raw(), evidence, SETTINGS)
+    assert len(found.faults) == 1
+    assert {f.verdict for f in found.report.findings} == {Verdict.UNKNOWN}
+    assert "internal error while opening the kernel" in found.report.findings[0].why
+
+
+def test_a_mistake_in_the_pictures_costs_no_verdict(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(judging, "exhibits", failing)
+    image = host()
+    system_call(image)
+    found = judge_memory(image.raw(), evidence, SETTINGS)
+    assert (len(found.faults), found.report.exhibits, found.report.exit_status) == (1, (), 1)
+
+
+def test_the_subject_of_a_kernel_without_symbols_is_what_is_known() -> None:
+    image = host()
+    image.poke_image(image.at["kallsyms_token_table"], b"\xff" * 64)
+    report = judged(image)
+    properties = {p.name: p.value for p in report.subject}
+    assert properties["banner"].startswith("unknown: ")
+    assert report.exit_status == 3
+
+
+def test_the_page_tables_of_the_kernel_are_mapped_in_the_report() -> None:
+    regions = judged(host()).memory_map
+    owners = {region.owner for region in regions}
+    assert {"kernel text", "module kvm", "module kvm_amd", "module dummy"} <= owners
+    assert all(region.start < region.end for region in regions)
+    assert not any(region.start <= DATA < region.end for region in regions)
