@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from typing import TypeGuard
 
-import msgspec
 import numpy as np
 
 from hypervigil.core.errors import EvidenceError, MissingMemory
@@ -46,18 +45,7 @@ def text_sites(subject: Subject) -> TextSites:
             images.append(_image(system, registry, code, gaps))
         except EvidenceError as fault:
             gaps.append(Gap(f"text of {code.owner}", str(fault)))
-    if system.modules.gaps or registry.gaps:
-        images = [_unaccused(image, gaps) for image in images]
     return TextSites(images=tuple(images), gaps=tuple(sorted(set(gaps))))
-
-
-def _unaccused(image: CodeImage, gaps: list[Gap]) -> CodeImage:
-    """The image without what nobody explains, where somebody who might explain it could not be read."""
-    owned = tuple(deviation for deviation in image.deviations if deviation.owner)
-    left = len(image.deviations) - len(owned)
-    if left:
-        gaps.append(Gap(f"{left} altered places of {image.name}", "not every module and tracer could be read"))
-    return msgspec.structs.replace(image, deviations=owned)
 
 
 def each_text(system: System, gaps: list[Gap]) -> Iterator[tuple[str, int, int]]:
