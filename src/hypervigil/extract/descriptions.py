@@ -8,6 +8,7 @@ from hypervigil.extract.loading import Subject, extracts
 from hypervigil.facts.kernel import Claim, SelfDescription, Statement, SymbolTable
 from hypervigil.linux.exports import compare_exports
 from hypervigil.linux.identity import each_said
+from hypervigil.linux.reference import each_reference_said
 from hypervigil.linux.system import System
 
 
@@ -17,7 +18,7 @@ def self_description(subject: Subject) -> SelfDescription:
     system = subject.system
     claims: dict[str, list[Claim]] = {}
     gaps: list[Gap] = []
-    for said in each_said(system):
+    for said in (*each_said(system), *each_reference_said(system, subject.references)):
         if isinstance(said, Gap):
             gaps.append(said)
         else:

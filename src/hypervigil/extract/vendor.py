@@ -1,20 +1,161 @@
-"""Text and read-only data against what the vendor shipped."""
+"""Text and read-only data against what the vendor shipped.
 
-from hypervigil.core.facts import Absent, Unknown
+Both facts come out of one pass over the files that were given, since reading a package takes seconds.
+"""
+
+from functools import lru_cache
+from typing import NamedTuple
+
+from hypervigil.core.errors import EvidenceError, MissingDescription
+from hypervigil.core.facts import Absent, Gap
 from hypervigil.extract.loading import Subject, extracts
+from hypervigil.extract.text import each_text, missing_pages
+from hypervigil.facts.code import CodeImage
 from hypervigil.facts.kernel import VendorData, VendorText
+from hypervigil.linux.system import KERNEL, System
+from hypervigil.linux.text.code import Code, read_code
+from hypervigil.linux.text.registry import Registry, read_registry
+from hypervigil.linux.vendor.comparison import Compared, compare_data, compare_text, note_change
+from hypervigil.linux.vendor.constants import kernel_constants, module_constants
+from hypervigil.linux.vendor.files import Kind, Source
+from hypervigil.linux.vendor.matching import Failure, Match, Mismatch, each_match
 
 _NOT_GIVEN = "no package was given (--package)"
-_NOT_READ = "the packages that were given are not compared by this version"
+
+
+class _Outcome(NamedTuple):
+    """What all files together gave."""
+
+    text: tuple[CodeImage, ...]
+    data: tuple[CodeImage, ...]
+    text_gaps: tuple[Gap, ...]
+    data_gaps: tuple[Gap, ...]
+    not_compared: tuple[str, ...]
 
 
 @extracts(VendorText)
-def vendor_text(subject: Subject) -> Absent | Unknown:
-    """Text against packages."""
-    return Unknown(_NOT_READ) if subject.references else Absent(_NOT_GIVEN)
+def vendor_text(subject: Subject) -> VendorText | Absent:
+    """Text of the kernel and its modules against packages."""
+    if not subject.references:
+        return Absent(_NOT_GIVEN)
+    found = _compared(subject)
+    return VendorText(images=found.text, gaps=found.text_gaps, not_compared=found.not_compared)
 
 
 @extracts(VendorData)
-def vendor_data(subject: Subject) -> Absent | Unknown:
-    """Read-only data against packages."""
-    return Unknown(_NOT_READ) if subject.references else Absent(_NOT_GIVEN)
+def vendor_data(subject: Subject) -> VendorData | Absent:
+    """Read-only data of the kernel and its modules against packages."""
+    if not subject.references:
+        return Absent(_NOT_GIVEN)
+    found = _compared(subject)
+    return VendorData(images=found.data, gaps=found.data_gaps, not_compared=found.not_compared)
+
+
+@lru_cache(maxsize=1)
+def _compared(subject: Subject) -> _Outcome:
+    """Compare everything that any of the files covers.
+
+    Raises:
+        MissingDescription: none of them is of this kernel or of a module that is loaded.
+    """
+    run = _Run(subject.system)
+    for reference in subject.references:
+        run.read(reference.source)
+    return run.outcome()
+
+
+class _Run:
+    """One pass over all files."""
+
+    def __init__(self, system: System) -> None:
+        self.system = system
+        self.text: dict[str, CodeImage] = {}
+        self.data: dict[str, CodeImage] = {}
+        self.text_gaps: list[Gap] = list(system.modules.gaps)
+        self.data_gaps: list[Gap] = list(system.modules.gaps)
+        self.refused: list[Gap] = []
+        self.of_no_use: list[str] = []
+        self.codes = {code.owner: code for code in self._codes()}
+        self.registry: Registry = read_registry(system, tuple(self.codes.values()))
+        self.text_gaps += self.registry.gaps
+
+    def _codes(self) -> list[Code]:
+        return [read_code(self.system.kernel, *text) for text in each_text(self.system, self.text_gaps)]
+
+    def read(self, source: Source) -> None:
+        """Compare with one file. Another build of a module beside matching ones is a change; else it is refused."""
+        proven = False
+        others: list[Mismatch] = []
+        failures: list[Failure] = []
+        for said in each_match(self.system, source):
+            if isinstance(said, Match):
+                proven = True
+                self._compare(said)
+            elif isinstance(said, Mismatch):
+                others.append(said)
+            else:
+                failures.append(said)
+        self.refused += [Gap(one.label, f"{one.name}: {one.why}" if one.name else one.why) for one in failures]
+        if proven:
+            for other in others:
+                self._impostor(other)
+        elif others:
+            self.refused.append(Gap(source.label, str(others[0])))
+        elif not failures and source.kind is not Kind.TYPES:
+            self.of_no_use.append(f"{source.label}, which has neither a kernel nor a module that is loaded")
+
+    def _compare(self, match: Match) -> None:
+        name = match.name
+        code = self.codes.get(name)
+        symbols = self.system.symbols_of(name)
+        if code is None or symbols is None:
+            self.text_gaps.append(Gap(f"text of {name}", "it or its symbols cannot be read"))
+            return
+        if match.unresolved:
+            self.text_gaps.append(Gap(f"text of {name}", f"nobody defines {', '.join(match.unresolved[:8])}"))
+        self._keep(
+            self.text,
+            self.text_gaps,
+            compare_text(self.system, self.registry, code, match.built, match.tables, symbols),
+        )
+        self.text_gaps += missing_pages(code)
+        try:
+            constants = (
+                kernel_constants(self.system, match.built)
+                if match.module is None
+                else module_constants(self.system, match.module, match.built)
+            )
+            self._keep(self.data, self.data_gaps, compare_data(self.system, name, match.built.source, constants))
+        except EvidenceError as fault:
+            self.data_gaps.append(Gap(f"read-only data of {name}", str(fault)))
+
+    @staticmethod
+    def _keep(images: dict[str, CodeImage], gaps: list[Gap], compared: Compared) -> None:
+        images[compared.image.name] = compared.image
+        gaps += compared.gaps
+
+    def _impostor(self, other: Mismatch) -> None:
+        """A module of another build than the one in the package of this very kernel."""
+        found = note_change(self.system, other.name, other.found, other.wanted)
+        if found is None:
+            self.text_gaps.append(Gap(f"text of {other.name}", str(other)))
+        else:
+            self.text[other.name] = CodeImage(name=other.name, reference=other.label, compared=1, deviations=(found,))
+
+    def outcome(self) -> _Outcome:
+        """What was compared; every file that gave nothing is a gap, or the reason if none gave anything.
+
+        Raises:
+            MissingDescription: nothing was compared.
+        """
+        if not self.text:
+            why = "; ".join([*(str(gap) for gap in self.refused), *self.of_no_use])
+            raise MissingDescription(why or "nothing was given that text could be compared with")
+        known = {KERNEL, *(module.name for module in self.system.modules.items)}
+        return _Outcome(
+            tuple(self.text[name] for name in sorted(self.text)),
+            tuple(self.data[name] for name in sorted(self.data)),
+            tuple(sorted({*self.text_gaps, *self.refused})),
+            tuple(sorted({*self.data_gaps, *self.refused})),
+            (*sorted(known - set(self.text)), *self.of_no_use),
+        )

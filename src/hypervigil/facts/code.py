@@ -60,11 +60,16 @@ class CodeImage(msgspec.Struct, frozen=True, kw_only=True):
 class CodeComparison(Fact, kw_only=True, frozen=True):
     """Comparisons of one kind over all objects it applies to.
 
+    Attributes:
+        images: what was compared.
+        not_compared: objects that nothing was given to compare with.
+
     Raises:
         ImpossibleFact: nothing was compared.
     """
 
     images: tuple[CodeImage, ...]
+    not_compared: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         require(self.gaps or sum(image.compared for image in self.images), f"{type(self).__name__} compared nothing")

@@ -1,15 +1,238 @@
-"""Outside evidence: what the user gave to compare a kernel with."""
+"""Outside evidence: what the user gave to compare a kernel with.
 
-from typing import Protocol
+A Debian package, a kernel (vmlinuz or vmlinux), a module, or type information (BTF). Besides comparing with it, types
+and symbols of it stand in where the image has none, and stand beside the image's own where it has.
+"""
 
+import hashlib
+from collections.abc import Iterator
+from functools import cached_property
+
+import numpy as np
+
+from hypervigil.core.errors import EvidenceError, MissingDescription
 from hypervigil.core.evidence import Evidence
+from hypervigil.core.facts import Gap
+from hypervigil.decode.btf import Btf
+from hypervigil.linux.identity import Said
+from hypervigil.linux.system import System
+from hypervigil.linux.vendor.elf import ElfFile, text_at
+from hypervigil.linux.vendor.files import Kind, Source, each_object, recognise
+from hypervigil.linux.vendor.identity import running_build_id
+from hypervigil.linux.vendor.kernel_file import kernel_offset
+from hypervigil.memory.kernel import Kernel
+from hypervigil.memory.symbols import Symbols
+
+_FUNCTION, _OBJECT = 2, 1
+_GLOBAL = 1
+_LINKED = 0xFFFF_FFFF_8000_0000
+_UNDEFINED, _RESERVED = 0, 0xFF00
+_MOST_DIFFERENCES = 20
+_TYPES = ".BTF"
 
 
-class Reference(Protocol):
-    """A vendor's package or a vmlinux, opened.
+_MAX_BTF = 1 << 27
+
+
+class Reference:
+    """A file that was given, recognised; what it holds is read when it is asked for.
+
+    Args:
+        source: the file.
 
     Attributes:
         evidence: how it is cited.
+        source: the file.
     """
 
-    evidence: Evidence
+    def __init__(self, source: Source) -> None:
+        self.source = source
+        digest = hashlib.sha256(source.data).hexdigest()
+        self.evidence = Evidence(
+            id=source.name,
+            kind=source.kind,
+            name=source.name,
+            size=len(source.data),
+            digest=f"sha256:{digest}",
+            notes=() if source.label == source.name else (source.label,),
+        )
+
+    @cached_property
+    def kernel_file(self) -> ElfFile | None:
+        """The kernel's file, None where this is no kernel; a package is not searched for it.
+
+        Raises:
+            DecodeError: the file is damaged.
+        """
+        if self.source.kind not in {Kind.VMLINUX, Kind.VMLINUZ}:
+            return None
+        return next((ElfFile(data) for _, data in each_object(self.source, frozenset())), None)
+
+    @cached_property
+    def btf(self) -> Btf | None:
+        """The kernel's types; None if the file has none.
+
+        Raises:
+            DecodeError: the file is damaged.
+        """
+        found = self._types()
+        return None if found is None else Btf(found)
+
+    def types_digest(self) -> str:
+        """SHA-256 of the kernel's types as they stand in the file; empty if it has none.
+
+        Raises:
+            DecodeError: the file is damaged.
+        """
+        found = self._types()
+        return "" if found is None else hashlib.sha256(found).hexdigest()
+
+    def _types(self) -> bytes | None:
+        if self.source.kind is Kind.TYPES:
+            return bytes(self.source.data)
+        section = None if self.kernel_file is None else self.kernel_file.find(_TYPES)
+        return None if self.kernel_file is None or section is None else self.kernel_file.content(section)
+
+    def symbols(self, kernel: Kernel) -> Symbols | None:
+        """The kernel's symbols at the addresses where it runs; None if the file has none or is of another build.
+
+        Raises:
+            DecodeError: the file is damaged.
+            MissingDescription: how far the kernel was moved is not known.
+        """
+        elf = self.kernel_file
+        return None if elf is None else _symbols(elf, _offset(kernel, elf), self.source.label)
+
+
+def open_reference(name: str, data: bytes) -> Reference:
+    """Recognise a file that the user gave.
+
+    Args:
+        name: its name, without its folder.
+        data: its bytes.
+
+    Raises:
+        UnsupportedEvidence: it is no kind of file that can be compared with.
+        DecodeError: it is damaged.
+    """
+    return Reference(recognise(name, memoryview(data)))
+
+
+def adopt(kernel: Kernel, references: tuple[Reference, ...]) -> None:
+    """Take types and symbols from outside where the image has none."""
+    for reference in references:
+        try:
+            kernel.symbols  # noqa: B018 - asks whether there are any
+        except MissingDescription:
+            _adopt_symbols(kernel, reference)
+        try:
+            kernel.btf  # noqa: B018 - asks whether there are any
+        except MissingDescription:
+            _adopt_types(kernel, reference)
+
+
+def _adopt_symbols(kernel: Kernel, reference: Reference) -> None:
+    try:
+        found = reference.symbols(kernel)
+    except EvidenceError:
+        return
+    if found is not None:
+        kernel.use_symbols(found)
+
+
+def _adopt_types(kernel: Kernel, reference: Reference) -> None:
+    try:
+        found = reference.btf
+    except EvidenceError:
+        return
+    if found is not None:
+        kernel.use_types(found, f"BTF of {reference.source.label}")
+
+
+def _offset(kernel: Kernel, elf: ElfFile) -> int:
+    """How far the kernel was moved."""
+    try:
+        return kernel_offset(elf, kernel.symbols.address("_text"))
+    except MissingDescription:
+        offset = kernel.vmcoreinfo.kernel_offset
+        if offset is None:
+            raise MissingDescription("how far the kernel was moved is not known") from None
+        return offset
+
+
+def _symbols(elf: ElfFile, offset: int, label: str) -> Symbols | None:
+    rows, strings = elf.symbols()
+    kinds = rows["info"] & 15
+    kept = rows[
+        (rows["value"] >= np.uint64(_LINKED))
+        & (rows["shndx"] != _UNDEFINED)
+        & (rows["shndx"] < _RESERVED)
+        & (kinds <= _FUNCTION)
+    ]
+    if not len(kept):
+        return None
+    names = [text_at(strings, at) for at in kept["name"].tolist()]
+    pairs = zip((kept["info"] & 15).tolist(), (kept["info"] >> 4).tolist(), strict=True)
+    letters = "".join(_letter(kind, binding) for kind, binding in pairs)
+    return Symbols(
+        kept["value"].astype(np.uint64) + np.uint64(offset), names, letters, f"symbols of {label}", kept["size"].copy()
+    )
+
+
+def _letter(kind: int, binding: int) -> str:
+    letter = "t" if kind == _FUNCTION else "d"
+    return letter.upper() if binding == _GLOBAL else letter
+
+
+def each_reference_said(system: System, references: tuple[Reference, ...]) -> Iterator[Said | Gap]:
+    """What files from outside say of the kernel beside what the image says: its types, and where its symbols are.
+
+    A kernel's file of another build says nothing of this one.
+    """
+    for reference in references:
+        try:
+            if _is_of_another_build(system.kernel, reference):
+                continue
+            yield from _types_said(system, reference)
+            yield from _symbols_said(system, reference)
+        except EvidenceError as fault:
+            yield Gap(reference.source.label, str(fault))
+
+
+def _is_of_another_build(kernel: Kernel, reference: Reference) -> bool:
+    elf = reference.kernel_file
+    return elf is not None and elf.build_id() != running_build_id(kernel)
+
+
+def _types_said(system: System, reference: Reference) -> Iterator[Said]:
+    digest = reference.types_digest()
+    symbols = system.kernel.symbols
+    start, stop = symbols.find("__start_BTF"), symbols.find("__stop_BTF")
+    if not digest or start is None or stop is None or not 0 < stop - start <= _MAX_BTF:
+        return
+    found = hashlib.sha256(system.kernel.space.read(start, stop - start)).hexdigest()
+    yield Said(subject="BTF", source="the image", value=f"sha256 {found}", span=system.spans(start, 64))
+    yield Said(subject="BTF", source=reference.source.label, value=f"sha256 {digest}")
+
+
+def _symbols_said(system: System, reference: Reference) -> Iterator[Said]:
+    """Every symbol that both have only once, as one claim; those that are elsewhere also one by one, up to 20."""
+    theirs = reference.symbols(system.kernel)
+    if theirs is None:
+        return
+    ours = system.kernel.symbols
+    shared = [name for name in sorted(set(theirs.names) & set(ours.names)) if _once(ours, name) and _once(theirs, name)]
+    places = [(name, ours.address(name), theirs.address(name)) for name in shared]
+    subject = f"addresses of {len(places):,} symbols"
+    for source, column in (("kallsyms", 1), (reference.source.label, 2)):
+        digest = hashlib.sha256(
+            "\n".join(f"{place[0]} {place[column]:x}" for place in places).encode("utf-8")
+        ).hexdigest()
+        yield Said(subject=subject, source=source, value=f"sha256 {digest[:16]}")
+    for name, our, their in [place for place in places if place[1] != place[2]][:_MOST_DIFFERENCES]:
+        yield Said(subject=f"address of {name}", source="kallsyms", value=f"{our:#x}")
+        yield Said(subject=f"address of {name}", source=reference.source.label, value=f"{their:#x}")
+
+
+def _once(symbols: Symbols, name: str) -> bool:
+    return len(symbols.all_of(name)) == 1

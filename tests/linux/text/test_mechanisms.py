@@ -17,7 +17,7 @@ def kinds(made: Place) -> list[str]:
 
 
 def test_a_mechanism_without_a_table_says_nothing() -> None:
-    assert kinds(place(World())) == ["ftrace", "static call trampoline"]
+    assert kinds(place(World())) == ["ftrace", "tracing code", "static call trampoline"]
 
 
 def test_one_with_a_table_does() -> None:

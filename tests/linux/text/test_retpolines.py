@@ -35,5 +35,5 @@ FOREIGN = {
 def test_an_indirect_branch_goes_through_a_thunk_or_a_register(what: str) -> None:
     world = World()
     world.put(AT, LAWFUL.get(what) or FOREIGN[what])
-    made = place(world, {".retpoline_sites": table(DATA, AT)}, thunks=Thunks((), u64(THUNK)))
+    made = place(world, {".retpoline_sites": table(DATA, AT)}, thunks=Thunks((), u64(THUNK), NONE + 3))
     assert retpoline_sites(made).lawful().tolist() == [what in LAWFUL]

@@ -16,7 +16,7 @@ def test_a_return_is_plain_or_goes_through_a_thunk() -> None:
     world.put(at[3], rel(b"\xe9", at[3], WILD))
     world.put(at[4], rel(b"\xe8", at[4], THUNK))
     world.put(at[5], b"\xc3\xcc\xcc\xcc\x90")
-    made = place(world, {".return_sites": table(DATA, *at)}, thunks=Thunks((THUNK, BUILT_IN), u64()))
+    made = place(world, {".return_sites": table(DATA, *at)}, thunks=Thunks((THUNK, BUILT_IN), u64(), NONE))
     sites = return_sites(made)
     assert sites.lawful().tolist() == [True, True, True, False, False, False]
     assert sites.expected(3) == (rel(b"\xe9", at[3], THUNK), b"\xc3\xcc\xcc\xcc\xcc")

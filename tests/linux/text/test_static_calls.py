@@ -10,7 +10,7 @@ from tests.linux.text.world import DATA, MODULE_END, TEXT, WILD, World, place, r
 
 AT, FUNCTION, RETURN0, WARN, THUNK = TEXT + 0x40, TEXT + 0x200, TEXT + 0x300, TEXT + 0x400, TEXT + 0x500
 TRAMPOLINE, KEY, TABLE = TEXT + 0x600, DATA + 0x100, DATA + 0x2000
-THUNKS = Thunks((THUNK,), u64())
+THUNKS = Thunks((THUNK,), u64(), NONE)
 PLAIN = b"\xc3\xcc\xcc\xcc\xcc"
 
 

@@ -148,7 +148,7 @@ def place(
     low, high = (TEXT, TEXT_END) if owner == "kernel" else (MODULE, MODULE_END)
     code = Code(owner, low, system.kernel.space.read(low, high - low))  # type: ignore[arg-type] # a virtual address
     registry = Registry(
-        thunks or Thunks((), u64()),
+        thunks or Thunks((), u64(), NONE),
         tracers or Tracers(u64(), u64(), (), {}, ()),
         Probes({}, frozenset(), ()),
         landing(system.kernel),

@@ -40,12 +40,14 @@ def alternative_sites(place: Place) -> Sites:
     """Every place must hold one of its replacements, or what was there before: known from a package only."""
     found = alternatives(place)
     address = np.array([one.address for one in found], np.uint64)
-    replaced: Mask = np.array([is_replaced(place, one) for one in found], np.bool_)
     original = place.original
     if original is None:
+        replaced: Mask = np.array([is_replaced(place, one) for one in found], np.bool_)
         built = np.array([_plausible(place, one) for one in found], np.bool_)
     else:
         built = np.array([is_same(place, original, one) for one in found], np.bool_)
+        pairs = zip(found, built.tolist(), strict=True)
+        replaced = np.array([not same and is_replaced(place, one) for one, same in pairs], np.bool_)
 
     def expected(row: int) -> tuple[bytes, ...]:
         one = found[row]

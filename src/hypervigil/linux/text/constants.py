@@ -59,9 +59,10 @@ def _value(place: Place, name: str, places: U64, width: int) -> bytes:
     if variable is not None:
         read = gather(place.system.kernel.space, np.array([variable], np.uint64), width)
         if read.seen[0]:
-            return read.rows[0].tobytes()
-    values = Counter(row.tobytes() for row in place.code.rows(places, width))
-    return max(values, key=lambda value: (values[value], value), default=bytes(width))
+            return bytes(read.rows[0])
+    values = Counter(bytes(row) for row in place.code.rows(places, width))
+    ranked = sorted((count, value) for value, count in values.items())
+    return ranked[-1][1] if ranked else bytes(width)
 
 
 def _equal(rows: U8, value: bytes) -> Mask:

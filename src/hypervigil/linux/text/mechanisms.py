@@ -7,6 +7,7 @@ from hypervigil.core.facts import Gap
 from hypervigil.linux.text import (
     alternatives,
     bugs,
+    call_counting,
     constants,
     endbr,
     exceptions,
@@ -17,12 +18,14 @@ from hypervigil.linux.text import (
     retpolines,
     returns,
     static_calls,
+    tracing_code,
 )
 from hypervigil.linux.text.place import Place
 from hypervigil.linux.text.sites import Sites
 
 MECHANISMS: tuple[tuple[str, Callable[[Place], Sites]], ...] = (
     ("", ftrace.ftrace_sites),
+    ("", tracing_code.tracing_code_sites),
     (jump_labels.SECTION, jump_labels.jump_label_sites),
     (static_calls.SECTION, static_calls.static_call_keys),
     (static_calls.SECTION, static_calls.static_call_sites),
@@ -36,6 +39,8 @@ MECHANISMS: tuple[tuple[str, Callable[[Place], Sites]], ...] = (
     (bugs.SECTION, bugs.bug_sites),
     (exceptions.SECTION, exceptions.exception_sites),
     (constants.SECTION, constants.constant_sites),
+    (call_counting.SECTION, call_counting.counted_calls),
+    (call_counting.SECTION, call_counting.counting_code),
 )
 """The section whose table names the places, empty where that is elsewhere, and what judges them. A star is any name.
 

@@ -6,9 +6,11 @@ with a fence before it, an int3 behind a jump, and padding or prefixes that fill
 short one around it.
 """
 
+from typing import NamedTuple
+
 import numpy as np
 
-from hypervigil.linux.text.code import I64, U8, Mask, branch_targets
+from hypervigil.linux.text.code import I64, U8, U64, Mask, branch_targets
 from hypervigil.linux.text.place import Place
 from hypervigil.linux.text.sites import CALL, JMP, Sites, Table, places_in, sizes
 
@@ -26,29 +28,56 @@ _JCC32, _JCC8 = (0x0F, 0x80), 0x70
 
 
 def retpoline_sites(place: Place) -> Sites:
-    """Every indirect branch must go through a thunk, or through a register."""
+    """Every indirect branch must go through a thunk, or through a register; as it was built, where that is known."""
     address = places_in(place.code, place.tables.get(SECTION, Table(0, b"")), _SITE)
     rows = place.code.rows(address, _WIDTH)
-    cursor = (rows[:, 0] == _CS).astype(np.int64)
-    direct = (_at(rows, cursor, 0) == CALL) | (_at(rows, cursor, 0) == JMP)
-    near = direct & place.registry.thunks.serves(
-        place.code.owner, branch_targets(address, _shifted(rows, cursor, 5), 1) + cursor.astype(np.uint64)
-    )
-    conditional = (rows[:, 0] == _JCC32[0]) & (rows[:, 1] & 0xF0 == _JCC32[1])
-    near |= conditional & place.registry.thunks.serves(place.code.owner, branch_targets(address, rows, 2))
+    found, plain = _through_thunk(place, address, rows), _plain(rows)
+    size = sizes(len(address), _SITE)
+    near, direct = found.served, plain.register >= 0
+    if place.original is not None:
+        original = place.original.rows(address, _WIDTH)
+        built = _through_thunk(place, address, original)
+        size = size + ((original[:, 0] == _CS) | (original[:, 0] == _JCC32[0]))
+        near = near & (found.calls == built.calls) & ((found.register == built.register) | (found.register < 0))
+        direct = direct & (plain.calls == built.calls) & (plain.register == built.register)
 
     def expected(row: int) -> tuple[bytes, ...]:
-        del row
-        return ()
+        return () if place.original is None else (place.original.piece(int(address[row]), int(size[row])),)
 
     return Sites(
         kind="retpoline",
         address=address,
-        size=sizes(len(address), _SITE),
-        states=(("by thunk", near), ("plain", _plain(rows))),
+        size=size,
+        states=(("by thunk", near), ("plain", direct)),
         legal="a branch to a thunk for indirect branches, or one through a register",
         expected=expected,
     )
+
+
+class _Branches(NamedTuple):
+    """Indirect branches.
+
+    Attributes:
+        served: whether each leads to a thunk that serves it.
+        register: number of the register that it goes through, -1 where that is not known.
+        calls: whether it calls.
+    """
+
+    served: Mask
+    register: I64
+    calls: Mask
+
+
+def _through_thunk(place: Place, address: U64, rows: U8) -> _Branches:
+    """``[cs] call|jmp THUNK`` and ``jcc THUNK``."""
+    thunks, owner = place.registry.thunks, place.code.owner
+    cursor = (rows[:, 0] == _CS).astype(np.int64)
+    opcode = _at(rows, cursor, 0)
+    conditional = (rows[:, 0] == _JCC32[0]) & (rows[:, 1] & 0xF0 == _JCC32[1])
+    near = branch_targets(address + cursor.astype(np.uint64), _shifted(rows, cursor, _SITE), 1)
+    target = np.where(conditional, branch_targets(address, rows, 2), near)
+    branches = conditional | (opcode == CALL) | (opcode == JMP)
+    return _Branches(branches & thunks.serves(owner, target), thunks.register(target), opcode == CALL)
 
 
 def _at(rows: U8, cursor: I64, distance: int) -> U8:
@@ -61,7 +90,7 @@ def _shifted(rows: U8, cursor: I64, width: int) -> U8:
     return found
 
 
-def _plain(rows: U8) -> Mask:
+def _plain(rows: U8) -> _Branches:
     """``[jcc around] [lfence] call|jmp *REG``, with prefixes of no effect before either instruction."""
     cursor = np.where((rows[:, 0] & 0xF0 == _JCC8) & (rows[:, 1] < _SITE), 2, 0)
     cursor = _behind_prefixes(rows, cursor)
@@ -69,10 +98,13 @@ def _plain(rows: U8) -> Mask:
     for distance, byte in enumerate(_LFENCE):
         fenced &= _at(rows, cursor, distance) == byte
     cursor = _behind_prefixes(rows, cursor + np.where(fenced, len(_LFENCE), 0))
-    cursor = cursor + (_at(rows, cursor, 0) == _REX_B)
-    register = _at(rows, cursor, 1) & 0xF8
-    found: Mask = (_at(rows, cursor, 0) == _INDIRECT) & ((register == _CALL_REG) | (register == _JMP_REG))
-    return found
+    above = _at(rows, cursor, 0) == _REX_B
+    cursor = cursor + above
+    operand = _at(rows, cursor, 1)
+    calls = operand & 0xF8 == _CALL_REG
+    branches = (_at(rows, cursor, 0) == _INDIRECT) & (calls | (operand & 0xF8 == _JMP_REG))
+    register = np.where(branches, (operand & 7).astype(np.int64) + 8 * above, -1)
+    return _Branches(branches, register, calls)
 
 
 def _behind_prefixes(rows: U8, cursor: I64) -> I64:

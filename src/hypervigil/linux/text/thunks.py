@@ -18,7 +18,7 @@ from hypervigil.core.errors import EvidenceError
 from hypervigil.core.units import PAGE_SIZE, VirtAddr
 from hypervigil.linux.members import has, number
 from hypervigil.linux.system import KERNEL, System
-from hypervigil.linux.text.code import U64, Mask, among, gather, is_any
+from hypervigil.linux.text.code import I64, U64, Mask, among, gather, is_any
 from hypervigil.memory.kernel import Kernel
 from hypervigil.memory.space import AddressSpace
 
@@ -30,11 +30,15 @@ _RETURNS = (
 )
 _KINDS = ("", "call_", "jump_", "its_")
 _REGISTERS = (
-    *("array", "rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi"),
+    *("rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi"),
     *("r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15"),
 )
-_COUNTING = ((b"\x65\x48\xc1\x3d", 9), (b"\x65\x48\xc1\x3c\x25", 10))
-_COUNT = 5
+COUNTING = ((b"\x65\x48\xc1\x3d", 9), (b"\x65\x48\xc1\x3c\x25", 10))
+"""How code that counts a call begins, and its bytes."""
+
+COUNT = 5
+"""The last byte of code that counts a call: how far it shifts."""
+
 _MAX_PAGES = 4096
 
 
@@ -44,12 +48,21 @@ class Thunks(NamedTuple):
     Attributes:
         returns: where a return may jump, the chosen one first; empty if this kernel has none.
         indirect: where an indirect branch may go instead, ascending.
+        registers: the register that each of them branches to, by its number.
         pages: half-open ranges of thunks that were made at run time, by the owner of the branches that use them.
     """
 
     returns: tuple[int, ...]
     indirect: U64
+    registers: I64
     pages: Mapping[str, tuple[tuple[int, int], ...]] = {}
+
+    def register(self, targets: U64) -> I64:
+        """The register that each target branches to, -1 where it is none of the kernel's thunks."""
+        if not len(self.indirect):
+            return np.full(len(targets), -1, np.int64)
+        at = np.minimum(np.searchsorted(self.indirect, targets), len(self.indirect) - 1)
+        return np.where(self.indirect[at] == targets, self.registers[at], -1)
 
     def serves(self, owner: str, targets: U64) -> Mask:
         """Which targets are thunks for indirect branches of `owner`."""
@@ -63,10 +76,10 @@ def counted(space: AddressSpace, targets: U64, functions: U64) -> Mask:
     """Which targets are the bytes before their function that count the call: ``sarq $5, %gs:DEPTH``."""
     before = (functions - targets).astype(np.int64)
     found: Mask = np.zeros(len(targets), np.bool_)
-    for opening, size in _COUNTING:
+    for opening, size in COUNTING:
         chosen = np.flatnonzero(before == size)
         rows = gather(space, targets[chosen], size).rows
-        found[chosen] = is_any(rows, opening) & (rows[:, -1] == _COUNT)
+        found[chosen] = is_any(rows, opening) & (rows[:, -1] == COUNT)
     return found
 
 
@@ -76,14 +89,24 @@ def read_thunks(system: System) -> Thunks:
     Where the variable cannot be read, every return thunk that this kernel has counts.
     """
     symbols = system.kernel.symbols
-    names = (f"__x86_indirect_{kind}thunk_{register}" for kind in _KINDS for register in _REGISTERS)
-    indirect = sorted({int(at) for name in names if (at := symbols.find(name)) is not None})
+    numbers = {
+        int(at): number
+        for kind in _KINDS
+        for number, register in enumerate(_REGISTERS)
+        if (at := symbols.find(f"__x86_indirect_{kind}thunk_{register}")) is not None
+    }
+    indirect = sorted(numbers)
     pages = {
         name: tuple(found)
         for name in (KERNEL, *(m.name for m in system.modules.items))
         if (found := _pages(system, name))
     }
-    return Thunks(_returns(system.kernel), np.array(indirect, np.uint64), pages)
+    return Thunks(
+        _returns(system.kernel),
+        np.array(indirect, np.uint64),
+        np.array([numbers[at] for at in indirect], np.int64),
+        pages,
+    )
 
 
 def _returns(kernel: Kernel) -> tuple[int, ...]:

@@ -1,7 +1,7 @@
 """An object as its vendor built it, laid out where it is in memory."""
 
 import bisect
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -66,6 +66,14 @@ class Built:
         for part in self.each_text(start, end):
             whole[part.address - start : part.end - start] = part.data
         return Code(self.name, start, whole.tobytes())
+
+    def settle(self, places: Iterable[tuple[int, bytes]]) -> None:
+        """Take bytes at addresses as built: what the file does not tell and memory holds lawfully."""
+        for address, data in places:
+            position = bisect.bisect_right(self._starts, address) - 1
+            if position >= 0 and address + len(data) <= self.parts[position].end:
+                part = self.parts[position]
+                part.data[address - part.address : address - part.address + len(data)] = np.frombuffer(data, np.uint8)
 
     def each_text(self, start: int, end: int) -> Iterator[Part]:
         """The sections of code that lie in ``[start, end)``."""

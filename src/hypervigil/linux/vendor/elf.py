@@ -39,7 +39,7 @@ class Section(NamedTuple):
     """One section.
 
     Attributes:
-        index: its number.
+        number: its number.
         name: latin-1.
         kind: ``sh_type``.
         flags: `WRITE`, `ALLOC`, `EXEC` and others.
@@ -50,7 +50,7 @@ class Section(NamedTuple):
         info: for relocations, the section that they change.
     """
 
-    index: int
+    number: int
     name: str
     kind: int
     flags: int
@@ -132,7 +132,7 @@ class ElfFile:
         """
         parts = [np.zeros(0, RELA)]
         for other in self.sections:
-            if other.kind == _RELA and other.info == section.index:
+            if other.kind == _RELA and other.info == section.number:
                 data = self.content(other)
                 parts.append(np.frombuffer(data, RELA, len(data) // RELA.itemsize))
         return np.concatenate(parts)

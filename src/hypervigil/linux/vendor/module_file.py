@@ -42,8 +42,23 @@ class Loaded(NamedTuple):
     resolve: Resolve
 
 
-def build_module(elf: ElfFile, source: str, loaded: Loaded) -> tuple[Built, tuple[str, ...]]:
-    """Lay a module out; also give the names of symbols that nobody defines.
+class Laid(NamedTuple):
+    """A module laid out.
+
+    Attributes:
+        built: its sections.
+        undefined: names of symbols that nobody defines.
+        unplaced: places, each with its width and whether it counts from itself, that refer to sections whose own place
+            is not known: the loader does not list empty ones, but gives them an address.
+    """
+
+    built: Built
+    undefined: tuple[str, ...]
+    unplaced: tuple[tuple[int, int, bool], ...]
+
+
+def build_module(elf: ElfFile, source: str, loaded: Loaded) -> Laid:
+    """Lay a module out.
 
     Raises:
         DecodeError: a section lies outside of the file.
@@ -51,18 +66,27 @@ def build_module(elf: ElfFile, source: str, loaded: Loaded) -> tuple[Built, tupl
     """
     bases = _bases(elf, loaded)
     rows, strings = elf.symbols()
-    missing: dict[str, None] = {}
+    undefined: dict[str, None] = {}
+    unplaced: list[tuple[int, int, bool]] = []
     parts = []
     for section in elf.sections:
-        if section.index not in bases or section.kind == _NOBITS or section.name == _PER_CPU:
+        if section.number not in bases or section.kind == _NOBITS or section.name == _PER_CPU:
             continue
+        base = bases[section.number]
         data: U8 = np.frombuffer(elf.content(section), np.uint8).copy()
         relocations = elf.relocations(section)
-        values = _values(relocations, rows, strings, bases, loaded.resolve, missing)
-        _apply(data, bases[section.index], relocations, values)
+        numbers = relocations["symbol"].tolist()
+        known = {number: _value(rows, number, strings, bases, loaded.resolve, undefined) for number in set(numbers)}
+        values = np.array([(known[number] or 0) % _MODULO for number in numbers], np.uint64)
+        _apply(data, base, relocations, values)
+        for number, kind, offset in zip(
+            numbers, relocations["type"].tolist(), relocations["offset"].tolist(), strict=True
+        ):
+            if known[number] is None and kind in _FORMULAS:
+                unplaced.append((base + offset, *_FORMULAS[kind]))
         executable, writable = bool(section.flags & EXEC), bool(section.flags & WRITE)
-        parts.append(Part(section.name, bases[section.index], data, executable, writable))
-    return Built(loaded.name, source, tuple(parts)), tuple(missing)
+        parts.append(Part(section.name, base, data, executable, writable))
+    return Laid(Built(loaded.name, source, tuple(parts)), tuple(undefined), tuple(unplaced))
 
 
 def _bases(elf: ElfFile, loaded: Loaded) -> dict[int, int]:
@@ -72,34 +96,27 @@ def _bases(elf: ElfFile, loaded: Loaded) -> dict[int, int]:
         if section.flags & ALLOC and section.size:
             base = loaded.per_cpu if section.name == _PER_CPU else loaded.places.get(section.name)
             if base is not None:
-                found[section.index] = base
+                found[section.number] = base
     return found
 
 
-def _values(
-    relocations: Rows, rows: Rows, strings: bytes, bases: Mapping[int, int], resolve: Resolve, missing: dict[str, None]
-) -> U64:
-    """Value of the symbol of each relocation; 0 where it is not known, and then its name is in `missing`."""
-    numbers = relocations["symbol"]
-    used = sorted(set(numbers.tolist()))
-    known = {number: _value(rows, number, strings, bases, resolve, missing) for number in used if number < len(rows)}
-    return np.array([known.get(number, 0) % _MODULO for number in numbers.tolist()], np.uint64)
-
-
 def _value(
-    rows: Rows, number: int, strings: bytes, bases: Mapping[int, int], resolve: Resolve, missing: dict[str, None]
-) -> int:
+    rows: Rows, number: int, strings: bytes, bases: Mapping[int, int], resolve: Resolve, undefined: dict[str, None]
+) -> int | None:
+    """The value of a symbol; None where the place of its section is not known. A name that nobody defines is noted."""
+    if number >= len(rows):
+        return 0
     row = rows[number]
     home, value = int(row["shndx"]), int(row["value"])
     if home == _ABSOLUTE:
         return value
     if home != _UNDEFINED:
         base = bases.get(home)
-        return 0 if base is None else base + value
+        return None if base is None else base + value
     name = text_at(strings, int(row["name"]))
     found = resolve(name) if name else 0
     if found is None and int(row["info"]) >> 4 != _WEAK:
-        missing[name] = None
+        undefined[name] = None
     return found or 0
 
 
