@@ -12,6 +12,7 @@ from hypervigil.extract.loading import Subject, extracts
 from hypervigil.extract.text import each_text, missing_pages
 from hypervigil.facts.code import CodeImage
 from hypervigil.facts.kernel import VendorData, VendorText
+from hypervigil.facts.pointers import Section
 from hypervigil.linux.system import KERNEL, System
 from hypervigil.linux.text.code import Code, read_code
 from hypervigil.linux.text.registry import Registry, read_registry
@@ -19,6 +20,7 @@ from hypervigil.linux.vendor.comparison import Compared, compare_data, compare_t
 from hypervigil.linux.vendor.constants import kernel_constants, module_constants
 from hypervigil.linux.vendor.files import Kind, Source
 from hypervigil.linux.vendor.matching import Failure, Match, Mismatch, each_match
+from hypervigil.memory.symbols import Symbols
 
 _NOT_GIVEN = "no package was given (--package)"
 
@@ -108,9 +110,14 @@ class _Run:
         name = match.name
         code = self.codes.get(name)
         symbols = self.system.symbols_of(name)
-        if code is None or symbols is None:
+        if code is not None and symbols is not None:
+            self._compare_text(match, code, symbols)
+        elif match.module is None or any(area.section is Section.TEXT for area in match.module.areas):
             self.text_gaps.append(Gap(f"text of {name}", "it or its symbols cannot be read"))
-            return
+        self._compare_data(match)
+
+    def _compare_text(self, match: Match, code: Code, symbols: Symbols) -> None:
+        name = match.name
         if match.unresolved:
             self.text_gaps.append(Gap(f"text of {name}", f"nobody defines {', '.join(match.unresolved[:8])}"))
         self._keep(
@@ -119,6 +126,9 @@ class _Run:
             compare_text(self.system, self.registry, code, match.built, match.tables, symbols),
         )
         self.text_gaps += missing_pages(code)
+
+    def _compare_data(self, match: Match) -> None:
+        name = match.name
         try:
             constants = (
                 kernel_constants(self.system, match.built)
@@ -157,5 +167,5 @@ class _Run:
             tuple(self.data[name] for name in sorted(self.data)),
             tuple(sorted({*self.text_gaps, *self.refused})),
             tuple(sorted({*self.data_gaps, *self.refused})),
-            (*sorted(known - set(self.text)), *self.of_no_use),
+            (*sorted(known - set(self.text) - set(self.data)), *self.of_no_use),
         )

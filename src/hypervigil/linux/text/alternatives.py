@@ -95,10 +95,22 @@ def is_replaced(place: Place, one: Alternative) -> bool:
     """Whether a place holds one of its replacements."""
     found = place.code.piece(one.address, one.size)
     wanted = [(at, text) for at, size in one.replacements for text in _replacement(place, at, size)]
+    if place.moved_by:
+        wanted += [(at, _moved(text, found, place.moved_by)) for at, text in wanted]
     for _, text in wanted:
         if text and found.startswith(text) and not may_branch(text) and _padded(found[len(text) :]):
             return True
     return any(same(found, one.address, text, at) for at, text in wanted)
+
+
+def _moved(text: bytes, found: bytes, offset: int) -> bytes:
+    """A replacement whose 32-bit numbers are moved where those that were found are moved by exactly the offset."""
+    result = bytearray(text)
+    for at in range(min(len(text), len(found)) - 3):
+        mine, built = (int.from_bytes(data[at : at + 4], "little") for data in (found, text))
+        if (mine - built) % (1 << 32) == offset % (1 << 32):
+            result[at : at + 4] = found[at : at + 4]
+    return bytes(result)
 
 
 def _replacement(place: Place, address: int, size: int) -> tuple[bytes, ...]:

@@ -22,6 +22,7 @@ class Place(NamedTuple):
         original: its text as built and relocated, where a package tells it.
         as_built: gives bytes of the object as built by their address, also where memory does not hold them any more;
             empty bytes for what is not the object's.
+        moved_by: how far addresses in `as_built` have moved where that could not be told.
     """
 
     system: System
@@ -31,6 +32,7 @@ class Place(NamedTuple):
     registry: Registry
     original: Code | None = None
     as_built: Callable[[int, int], bytes] | None = None
+    moved_by: int = 0
 
     def symbol(self, name: str) -> int | None:
         """The address of a symbol of this object, else of the kernel."""

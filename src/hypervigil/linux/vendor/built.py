@@ -40,10 +40,12 @@ class Built:
         name: ``kernel`` or the module's name.
         source: the reference it comes from, in words.
         parts: the sections.
+        moved_by: how far its addresses have moved that could not be told to be ones, since the file does not say.
     """
 
-    def __init__(self, name: str, source: str, parts: tuple[Part, ...]) -> None:
+    def __init__(self, name: str, source: str, parts: tuple[Part, ...], *, moved_by: int = 0) -> None:
         self.name = name
+        self.moved_by = moved_by
         self.source = source
         self.parts = tuple(sorted(parts, key=lambda part: part.address))
         self._starts = [part.address for part in self.parts]

@@ -56,7 +56,7 @@ def compare_text(
         symbols: its symbols.
     """
     original = built.code(code.start, code.end, code.data)
-    place = Place(system, code, tables, symbols, registry, original, built.piece)
+    place = Place(system, code, tables, symbols, registry, original, built.piece, built.moved_by)
     said = list(each_sites(place))
     gaps = [one for one in said if isinstance(one, Gap)]
     sites = [one for one in said if isinstance(one, Sites)]

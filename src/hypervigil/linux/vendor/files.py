@@ -2,7 +2,8 @@
 
 A kernel's package holds ``boot/vmlinuz-RELEASE`` or ``usr/lib/modules/RELEASE/vmlinuz``, and modules below
 ``lib/modules``, plain or compressed one by one. Newer Debian packages split the two (linux-binary-*, linux-modules-*):
-each gives what it has. What a file is follows from its first bytes.
+each gives what it has. A package of debug information has ``usr/lib/debug/boot/vmlinux-RELEASE``. What a file is
+follows from its first bytes.
 """
 
 import re
@@ -26,7 +27,9 @@ MAX_MODULE = 1 << 27
 _AR, _ELF, _BTF = b"!<arch>\n", b"\x7fELF", b"\x9f\xeb\x01\x00"
 _SETUP, _HDRS = 0x202, b"HdrS"
 _MODULE = re.compile(r"(?:^|/)([^/]+)\.ko(?:\.(?:xz|zst|gz))?$")
-_VMLINUZ = re.compile(r"^(?:boot/vmlinuz-[^/]+|(?:usr/)?lib/modules/[^/]+/vmlinuz)$")
+_KERNEL = re.compile(
+    r"^(?:boot/vmlinuz-[^/]+|(?:usr/)?lib/modules/[^/]+/vmlinuz|usr/lib/debug/(?:boot/|lib/modules/[^/]+/)vmlinux[^/]*)$"
+)
 
 
 class Kind(StrEnum):
@@ -103,11 +106,13 @@ def each_object(source: Source, modules: frozenset[str]) -> Iterator[tuple[str, 
 
 def _in_package(source: Source, modules: frozenset[str]) -> Iterator[tuple[str, memoryview]]:
     def wanted(path: str) -> bool:
-        return module_name(path) in modules or _VMLINUZ.match(path) is not None
+        return module_name(path) in modules or _KERNEL.match(path) is not None
 
     for member in each_deb_member(source.data, wanted):
         data = memoryview(member.content)
-        if _VMLINUZ.match(member.name):
+        if bytes(data[:4]) == _ELF and not module_name(member.name):
+            yield KERNEL_FILE, data
+        elif not module_name(member.name):
             yield KERNEL_FILE, memoryview(extract_vmlinux(data))
         else:
             packed = compression_of(data) and bytes(data[:4]) != _ELF

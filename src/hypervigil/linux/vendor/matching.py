@@ -97,13 +97,21 @@ def _kernel(system: System, source: Source, elf: ElfFile) -> Match | Mismatch:
     if not found or found != wanted:
         return Mismatch(KERNEL, found, wanted, source.label)
     symbols = system.kernel.symbols
-    built = build_kernel(elf, source.label, kernel_offset(elf, symbols.address("_text")))
+    offset = kernel_offset(elf, symbols.address("_text"))
+    built = build_kernel(elf, source.label, offset, lambda address, size: _seen(system, address, size))
     tables = built.tables()
     for section, low, high in _BETWEEN_SYMBOLS:
         start, end = symbols.find(low), symbols.find(high)
         if start is not None and end is not None and start < end:
             tables[section] = Table(start, built.piece(start, end - start))
     return Match(None, built, tables)
+
+
+def _seen(system: System, address: int, size: int) -> bytes | None:
+    try:
+        return system.kernel.space.read(VirtAddr(address), size)
+    except EvidenceError:
+        return None
 
 
 def _module(system: System, source: Source, elf: ElfFile, module: Module) -> Match | Mismatch:
