@@ -20,6 +20,7 @@ from hypervigil.core.units import PhysAddr, VirtAddr
 from hypervigil.lab import snapshot
 from hypervigil.lab.agent import Agent, Output
 from hypervigil.lab.btf import Btf
+from hypervigil.lab.errors import told
 from hypervigil.lab.guest import build_initramfs
 from hypervigil.lab.kernels import Kernel, Progress
 from hypervigil.lab.memory import GuestMemory
@@ -222,7 +223,8 @@ def boot(
     Raises:
         UsageError: it did not come up, or a package is missing on this machine.
     """
-    start = _Start(kernel, build_initramfs(kernel, host, cache), host, cache, timeout)
+    with told(cache):
+        start = _Start(kernel, build_initramfs(kernel, host, cache), host, cache, timeout)
     kept = snapshot.snapshot_path(kernel, host, start.initrd, cache) if snapshots else None
     with contextlib.ExitStack() as stack:
         if kept is None or not snapshot.exists(kept):
