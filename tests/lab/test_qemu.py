@@ -42,7 +42,7 @@ def test_qemu_ends_with_this_program_and_shares_its_memory(tmp_path: Path) -> No
     line = command(tmp_path, tmp_path / "ram", kernel(), tmp_path / "initrd", Host(memory=384))
     assert line[:4] == ["setpriv", "--pdeathsig", "KILL", "qemu-system-x86_64"]
     assert f"memory-backend-file,id=ram,size=384M,mem-path={tmp_path}/ram,share=on" in line
-    assert "tcg,thread=multi" in line
+    assert "tcg,thread=single" in line
 
 
 def record(cache: Path, place: Place) -> None:
