@@ -3,12 +3,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import click
 import pytest
 from click.testing import CliRunner, Result
 
 from hypervigil.cli import lab as module
-from hypervigil.cli.lab import lab
+from hypervigil.cli.main import root
 from hypervigil.core.errors import UsageError
 from hypervigil.lab.errors import NotApplicable
 from hypervigil.lab.kernels import Kernel
@@ -28,7 +27,7 @@ def _a_machine_with_all_that_is_needed(monkeypatch: pytest.MonkeyPatch, tmp_path
 
 
 def run(*arguments: str) -> Result:
-    return CliRunner().invoke(lab, arguments)
+    return CliRunner().invoke(root, ["lab", *arguments])
 
 
 def test_scenarios_are_listed_with_what_must_be_found() -> None:
@@ -97,8 +96,3 @@ def test_nothing_is_cleaned_while_a_machine_runs(monkeypatch: pytest.MonkeyPatch
         patch.setattr(module, "each_running", lambda _: iter([Place()]))
         assert "stop it first" in str(run("clean").exception)
     assert run("clean").stdout == "freed 2 MiB\n"
-
-
-def test_a_group_of_its_own_works_too() -> None:
-    root = click.Group(commands={"lab": lab})
-    assert CliRunner().invoke(root, ["lab", "list"]).exit_code == 0

@@ -14,7 +14,7 @@ def test_what_a_program_prints_is_given(tmp_path: Path) -> None:
     ("command", "reason"),
     [
         (["no-such-program-here"], "is missing"),
-        (["sh", "-c", "echo one >&2; echo two >&2; exit 3"], "cannot: two"),
+        (["sh", "-c", "echo one >&2; echo two >&2; exit 3"], "cannot: one; two"),
         (["false"], "cannot: status 1"),
     ],
 )

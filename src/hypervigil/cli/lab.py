@@ -20,7 +20,7 @@ from hypervigil.app.matrix import Cell, run_matrix
 from hypervigil.app.matrix import page as render_page
 from hypervigil.core.errors import HypervigilError, UsageError
 from hypervigil.lab import scenarios
-from hypervigil.lab.errors import NotApplicable
+from hypervigil.lab.errors import NotApplicable, told
 from hypervigil.lab.images import Format, save
 from hypervigil.lab.kernels import Kernel, fetch, from_files, known
 from hypervigil.lab.machine import attach, boot
@@ -189,10 +189,8 @@ def dump(ctx: click.Context, output: Path, formats: tuple[str, ...], pid: int | 
     with attach(_running(ctx, pid)) as machine, machine.frozen():
         for form in formats:
             path = output if len(formats) == 1 else output.with_name(f"{output.name}.{form}")
-            try:
+            with told(path):
                 save(machine.qmp, machine.place.ram, path.absolute(), Format(form))
-            except OSError as error:
-                raise UsageError(f"{path}: {error.strerror}") from error
             click.echo(path)
 
 

@@ -13,6 +13,7 @@ import zstandard
 
 from hypervigil.core.errors import UsageError
 from hypervigil.lab.apt import Suite, fields
+from hypervigil.lab.errors import told
 from hypervigil.lab.programs import run
 
 _SUITES = {"5.10": "bullseye", "6.1": "bookworm", "6.12": "trixie", "newest": "sid"}
@@ -64,7 +65,11 @@ def fetch(name: str, cache: Path, progress: Progress, package: str = _PACKAGE) -
     Raises:
         UsageError: the package cannot be had; the message says why.
     """
-    suite = Suite(_SUITES.get(name, name), cache / "apt" / _SUITES.get(name, name))
+    with told(cache):
+        return _fetch(Suite(_SUITES.get(name, name), cache / "apt" / _SUITES.get(name, name)), cache, progress, package)
+
+
+def _fetch(suite: Suite, cache: Path, progress: Progress, package: str) -> Kernel:
     progress(f"looking for {package} in {suite.name}")
     suite.refresh()
     parts = suite.kernel_parts(package)
@@ -85,10 +90,11 @@ def from_files(debs: tuple[Path, ...], cache: Path, progress: Progress) -> Kerne
     Raises:
         UsageError: a file is not a package, or together they hold not exactly one kernel.
     """
-    target = cache / "kernels" / _key({str(deb.resolve()): str(deb.stat().st_mtime_ns) for deb in debs})
-    if (target / _RECORD).exists():
-        return _recorded(target)
-    return _unpack(list(debs), target, progress)
+    with told(cache):
+        target = cache / "kernels" / _key({str(deb.resolve()): str(deb.stat().st_mtime_ns) for deb in debs})
+        if (target / _RECORD).exists():
+            return _recorded(target)
+        return _unpack(list(debs), target, progress)
 
 
 def _key(parts: dict[str, str]) -> str:

@@ -2,8 +2,9 @@
 
 QEMU emulates AMD's virtualization in software (TCG), so the host's kvm_amd really runs a nested guest without any
 hardware support. Two measured facts: Linux from 6.12 on needs a processor without cmpxchg16b, which QEMU 7.2
-translates wrongly; and code that the kernel patches while it runs now and then trips QEMU's translation (stray int3),
-most often on Linux 7.2, so a boot is tried more than once and only a sound one is kept.
+translates wrongly; and code that the kernel patches while it runs trips QEMU's translation now and then when each
+processor has a thread of its own (stray int3), so they share one. A boot is tried more than once all the same, and
+only a sound one is kept.
 """
 
 import contextlib
@@ -20,6 +21,7 @@ from hypervigil.core.units import PhysAddr, VirtAddr
 from hypervigil.lab import snapshot
 from hypervigil.lab.agent import Agent, Output
 from hypervigil.lab.btf import Btf
+from hypervigil.lab.errors import told
 from hypervigil.lab.guest import build_initramfs
 from hypervigil.lab.kernels import Kernel, Progress
 from hypervigil.lab.memory import GuestMemory
@@ -222,7 +224,8 @@ def boot(
     Raises:
         UsageError: it did not come up, or a package is missing on this machine.
     """
-    start = _Start(kernel, build_initramfs(kernel, host, cache), host, cache, timeout)
+    with told(cache):
+        start = _Start(kernel, build_initramfs(kernel, host, cache), host, cache, timeout)
     kept = snapshot.snapshot_path(kernel, host, start.initrd, cache) if snapshots else None
     with contextlib.ExitStack() as stack:
         if kept is None or not snapshot.exists(kept):

@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from hypervigil.core.errors import EvidenceError, ProgramError, UsageError
-from hypervigil.lab.errors import NotApplicable
+from hypervigil.lab.errors import NotApplicable, told
 from hypervigil.lab.images import Format, compress, decompress, save
 from hypervigil.lab.kernels import Kernel, Progress
 from hypervigil.lab.machine import Machine, boot
@@ -144,15 +144,13 @@ def produce(
     """
     kept = cache / "images" / kernel.release / f"{scenario.name}-{_key(scenario, kernel)}"
     there = {form for form in Format if (kept / f"image.{form}.zst").exists()}
-    try:
+    with told(directory):
         directory.mkdir(parents=True, exist_ok=True)
         kept.parent.mkdir(parents=True, exist_ok=True)
         if fresh or not (kept / "truth.json").exists() or not there.issuperset(formats):
             wanted = tuple(sorted(there.union(formats)))
             _make(_Job(scenario, kernel, kept, wanted, cache, progress), fresh=fresh)
         return _deliver(scenario, kept, directory, formats)
-    except OSError as error:
-        raise UsageError(f"{error.filename or directory}: {error.strerror}") from error
 
 
 def _key(scenario: Scenario, kernel: Kernel) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 from hypervigil.core.errors import UsageError
 
 _TIMEOUT = 900
+_LAST_LINES = 3
 
 
 def run(command: list[str], failure: str, directory: Path | None = None) -> str:
@@ -29,6 +30,6 @@ def run(command: list[str], failure: str, directory: Path | None = None) -> str:
     except subprocess.TimeoutExpired as error:
         raise UsageError(f"{failure}: no answer within {_TIMEOUT} s") from error
     if result.returncode:
-        reason = result.stderr.decode(errors="backslashreplace").strip().splitlines()
-        raise UsageError(f"{failure}: {reason[-1] if reason else f'status {result.returncode}'}")
+        reason = "; ".join(result.stderr.decode(errors="backslashreplace").strip().splitlines()[-_LAST_LINES:])
+        raise UsageError(f"{failure}: {reason or f'status {result.returncode}'}")
     return result.stdout.decode(errors="backslashreplace")
