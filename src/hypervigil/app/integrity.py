@@ -11,9 +11,10 @@ from hypervigil.app.confine import PROGRESS, Send, run_confined
 from hypervigil.app.judging import Progress, Settings, judge_memory
 from hypervigil.app.sources import Source
 from hypervigil.checks import load_checks
-from hypervigil.core.errors import HypervigilError, UsageError
+from hypervigil.core.errors import EvidenceError, HypervigilError, UsageError
 from hypervigil.core.report import Report
 from hypervigil.extract.loading import load_extractors
+from hypervigil.linux.reference import Reference, open_reference
 from hypervigil.standards.layouts import kvm_layouts
 from hypervigil.standards.syscalls import entry_points
 
@@ -28,7 +29,7 @@ class Options(NamedTuple):
     Attributes:
         profile: which checks are required for exit status 0.
         as_of: time of judgement, ISO 8601 in UTC.
-        references: ``(path, bytes)`` of packages, kernels and types to compare with.
+        references: ``(name, bytes)`` of packages, kernels and types to compare with.
     """
 
     profile: str = "default"
@@ -87,8 +88,6 @@ def integrity(source: Source, options: Options, progress: Progress, *, command: 
         UsageError, EvidenceError: the evidence or the options cannot be used.
         HypervigilError: the process ended without a result.
     """
-    if options.references:
-        raise UsageError("comparing with packages, kernels and types is not part of this version yet; leave them out")
     load_everything()
     settings = Settings(command, source.name, options.profile, options.as_of or now())
 
@@ -96,13 +95,27 @@ def integrity(source: Source, options: Options, progress: Progress, *, command: 
         def report(what: str, done: int, total: int) -> None:
             send(PROGRESS, msgspec.msgpack.encode(_Step(what, done, total)))
 
+        references = tuple(_reference(name, data) for name, data in options.references)
         source.begin()
-        judged = judge_memory(source.memory, source.describe, settings, progress=report)
+        judged = judge_memory(source.memory, source.describe, settings, references=references, progress=report)
         recording = None if source.recording is None else source.recording()
         return msgspec.msgpack.encode(_Message(judged.report, judged.faults, recording))
 
     message = _decoded(run_confined(work, _teller(progress)), _Message)
     return Outcome(message.report, message.faults, message.recording)
+
+
+def _reference(name: str, data: bytes) -> Reference:
+    """Recognise a file to compare with.
+
+    Raises:
+        UsageError: it is none, or damaged.
+    """
+    try:
+        return open_reference(name, data)
+    except EvidenceError as fault:
+        why = str(fault)
+        raise UsageError(why if name in why else f"{name}: {why}") from fault
 
 
 def _teller(progress: Progress) -> Callable[[bytes], None]:

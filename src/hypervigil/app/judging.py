@@ -27,7 +27,7 @@ from hypervigil.extract.exhibits import exhibits
 from hypervigil.extract.loading import Subject, all_unknown, extract, load_extractors
 from hypervigil.facts.kernel import ExecutableMemory
 from hypervigil.linux.census import Census
-from hypervigil.linux.reference import Reference
+from hypervigil.linux.reference import Reference, adopt
 from hypervigil.linux.system import System
 from hypervigil.memory.kernel import open_kernel
 from hypervigil.memory.reader import Reader
@@ -124,7 +124,9 @@ def _opened(
     """The opened system, if it could be opened, and every fact."""
     progress("locating the kernel", 0, 1)
     try:
-        system = System(open_kernel(memory))
+        kernel = open_kernel(memory)
+        adopt(kernel, references)
+        system = System(kernel)
     except UnsupportedEvidence:
         raise  # refused by name: there is nothing to report on
     except EvidenceError as fault:

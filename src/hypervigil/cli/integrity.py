@@ -29,17 +29,17 @@ def judging_options(command: F) -> F:
             "btf",
             type=file,
             multiple=True,
-            help="Types of this kernel, as a BTF file (refused: not read yet).",
+            help="Types of this kernel, as a BTF file, for an image without them.",
         ),
         click.option(
             "--vmlinux",
             "vmlinux",
             type=file,
             multiple=True,
-            help="The vendor's kernel to compare with (refused: not read yet).",
+            help="The vendor's kernel to compare with: vmlinux or vmlinuz.",
         ),
         click.option(
-            "--package", "package", type=file, multiple=True, help="The vendor's package (refused: not read yet)."
+            "--package", "package", type=file, multiple=True, help="The vendor's package (.deb) to compare with."
         ),
     ):
         command = option(command)

@@ -13,6 +13,7 @@ import numpy as np
 from hypervigil.core.errors import EvidenceError, MissingDescription
 from hypervigil.core.evidence import Evidence
 from hypervigil.core.facts import Gap
+from hypervigil.core.units import VirtAddr
 from hypervigil.decode.btf import Btf
 from hypervigil.linux.identity import Said
 from hypervigil.linux.system import System
@@ -28,9 +29,7 @@ _GLOBAL = 1
 _LINKED = 0xFFFF_FFFF_8000_0000
 _UNDEFINED, _RESERVED = 0, 0xFF00
 _MOST_DIFFERENCES = 20
-_TYPES = ".BTF"
-
-
+_TYPES, _NOTES = ".BTF", ".notes"
 _MAX_BTF = 1 << 27
 
 
@@ -101,7 +100,10 @@ class Reference:
             MissingDescription: how far the kernel was moved is not known.
         """
         elf = self.kernel_file
-        return None if elf is None else _symbols(elf, _offset(kernel, elf), self.source.label)
+        if elf is None:
+            return None
+        offset = _offset(kernel, elf)
+        return _symbols(elf, offset, self.source.label) if _is_this_build(kernel, elf, offset) else None
 
 
 def open_reference(name: str, data: bytes) -> Reference:
@@ -142,6 +144,9 @@ def _adopt_symbols(kernel: Kernel, reference: Reference) -> None:
 
 def _adopt_types(kernel: Kernel, reference: Reference) -> None:
     try:
+        elf = reference.kernel_file
+        if elf is not None and not _is_this_build(kernel, elf, _offset(kernel, elf)):
+            return
         found = reference.btf
     except EvidenceError:
         return
@@ -158,6 +163,20 @@ def _offset(kernel: Kernel, elf: ElfFile) -> int:
         if offset is None:
             raise MissingDescription("how far the kernel was moved is not known") from None
         return offset
+
+
+def _is_this_build(kernel: Kernel, elf: ElfFile, offset: int) -> bool:
+    """Whether a kernel's file is of the kernel in memory: by build id, else by its notes where they would be."""
+    running = running_build_id(kernel)
+    if running:
+        return running == elf.build_id()
+    notes = elf.find(_NOTES)
+    if notes is None or not notes.size:
+        return False
+    try:
+        return kernel.space.read(VirtAddr(notes.address + offset), notes.size) == elf.content(notes)
+    except EvidenceError:
+        return False
 
 
 def _symbols(elf: ElfFile, offset: int, label: str) -> Symbols | None:
@@ -191,20 +210,16 @@ def each_reference_said(system: System, references: tuple[Reference, ...]) -> It
     """
     for reference in references:
         try:
-            if _is_of_another_build(system.kernel, reference):
-                continue
             yield from _types_said(system, reference)
             yield from _symbols_said(system, reference)
         except EvidenceError as fault:
             yield Gap(reference.source.label, str(fault))
 
 
-def _is_of_another_build(kernel: Kernel, reference: Reference) -> bool:
-    elf = reference.kernel_file
-    return elf is not None and elf.build_id() != running_build_id(kernel)
-
-
 def _types_said(system: System, reference: Reference) -> Iterator[Said]:
+    elf = reference.kernel_file
+    if elf is not None and not _is_this_build(system.kernel, elf, _offset(system.kernel, elf)):
+        return
     digest = reference.types_digest()
     symbols = system.kernel.symbols
     start, stop = symbols.find("__start_BTF"), symbols.find("__stop_BTF")

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from hypervigil.linux.text.code import read_code
 from hypervigil.linux.text.landing import ranges, read_landing
 from hypervigil.linux.text.thunks import Thunks
-from tests.linux.text.world import DATA, MODULE, MODULE_END, TEXT, TEXT_END, WILD, World, landing, u64
+from tests.linux.text.world import DATA, MODULE, MODULE_END, TEXT, TEXT_END, WILD, World, landing, registers, u64
 
 
 @given(st.lists(st.tuples(st.integers(0, 30), st.integers(0, 30))), st.lists(st.integers(0, 31)))
@@ -41,7 +41,7 @@ def test_holes_begin_with_padding_and_end_at_a_symbol() -> None:
     world.put(TEXT + 0x300, b"\x90" * 0x10)
     system = world.system()
     code = read_code(system.kernel, "kernel", TEXT, TEXT_END)
-    found = read_landing(system, Thunks((), u64(), NONE, {"kvm": ((WILD, WILD + 0x1000),)}), [code])
+    found = read_landing(system, Thunks((), u64(), registers(), {"kvm": ((WILD, WILD + 0x1000),)}), [code])
     where = u64(TEXT + 0x107, TEXT + 0x108, TEXT + 0x170, TEXT + 0x180, TEXT + 0x204, TEXT + 0x2FF, TEXT + 0x310, WILD)
     assert found.lawful("kernel", where).tolist() == [True, False, False, True, True, True, False, True]
     assert found.executable.hold(u64(TEXT, WILD, DATA)).tolist() == [True, True, False]
@@ -57,7 +57,7 @@ def test_padding_that_a_jump_leads_over_is_no_hole() -> None:
         world.symbol("second", TEXT + 0x400)
         system = world.system()
         code = read_code(system.kernel, "kernel", TEXT, TEXT_END)
-        found = read_landing(system, Thunks((), u64(), NONE), [code])
+        found = read_landing(system, Thunks((), u64(), registers()), [code])
         assert found.lawful("kernel", u64(TEXT + 0x200)).tolist() == [not hole], jump
 
 
@@ -67,7 +67,7 @@ def test_padding_of_a_page_that_is_missing_is_no_hole() -> None:
     del world.pages[TEXT + 0x1000]
     system = world.system()
     code = read_code(system.kernel, "kernel", TEXT, TEXT_END)
-    found = read_landing(system, Thunks((), u64(), NONE), [code])
+    found = read_landing(system, Thunks((), u64(), registers()), [code])
     assert found.lawful("kernel", u64(TEXT + 0x2000)).tolist() == [True]
 
 
@@ -83,5 +83,5 @@ def test_text_without_symbols_has_no_holes() -> None:
     world.module("kvm", (MODULE, 0x10, "kvm_init"))
     system = world.system()
     system._symbols["kvm"] = None
-    found = read_landing(system, Thunks((), u64(), NONE), [read_code(system.kernel, "kvm", MODULE, MODULE_END)])
+    found = read_landing(system, Thunks((), u64(), registers()), [read_code(system.kernel, "kvm", MODULE, MODULE_END)])
     assert found.lawful("kvm", u64(MODULE_END - 1)).tolist() == [True]

@@ -4,7 +4,7 @@ import pytest
 
 from hypervigil.linux.text.retpolines import retpoline_sites
 from hypervigil.linux.text.thunks import Thunks
-from tests.linux.text.world import DATA, TEXT, WILD, World, place, rel, table, u64
+from tests.linux.text.world import DATA, TEXT, WILD, World, place, registers, rel, table, u64
 
 AT, THUNK = TEXT + 0x40, TEXT + 0x800
 LAWFUL = {
@@ -35,5 +35,5 @@ FOREIGN = {
 def test_an_indirect_branch_goes_through_a_thunk_or_a_register(what: str) -> None:
     world = World()
     world.put(AT, LAWFUL.get(what) or FOREIGN[what])
-    made = place(world, {".retpoline_sites": table(DATA, AT)}, thunks=Thunks((), u64(THUNK), NONE + 3))
+    made = place(world, {".retpoline_sites": table(DATA, AT)}, thunks=Thunks((), u64(THUNK), registers(0)))
     assert retpoline_sites(made).lawful().tolist() == [what in LAWFUL]

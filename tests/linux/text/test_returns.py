@@ -2,7 +2,7 @@
 
 from hypervigil.linux.text.returns import return_sites
 from hypervigil.linux.text.thunks import Thunks
-from tests.linux.text.world import DATA, TEXT, WILD, World, place, rel, table, u64
+from tests.linux.text.world import DATA, TEXT, WILD, World, place, registers, rel, table, u64
 
 THUNK, BUILT_IN = TEXT + 0x800, TEXT + 0x900
 
@@ -16,7 +16,7 @@ def test_a_return_is_plain_or_goes_through_a_thunk() -> None:
     world.put(at[3], rel(b"\xe9", at[3], WILD))
     world.put(at[4], rel(b"\xe8", at[4], THUNK))
     world.put(at[5], b"\xc3\xcc\xcc\xcc\x90")
-    made = place(world, {".return_sites": table(DATA, *at)}, thunks=Thunks((THUNK, BUILT_IN), u64(), NONE))
+    made = place(world, {".return_sites": table(DATA, *at)}, thunks=Thunks((THUNK, BUILT_IN), u64(), registers()))
     sites = return_sites(made)
     assert sites.lawful().tolist() == [True, True, True, False, False, False]
     assert sites.expected(3) == (rel(b"\xe9", at[3], THUNK), b"\xc3\xcc\xcc\xcc\xcc")

@@ -6,11 +6,11 @@ from hypervigil.linux.text.place import Place
 from hypervigil.linux.text.sites import NOP5, Table
 from hypervigil.linux.text.static_calls import static_call_keys, static_call_sites, static_call_trampolines
 from hypervigil.linux.text.thunks import Thunks
-from tests.linux.text.world import DATA, MODULE_END, TEXT, WILD, World, place, rel, u64
+from tests.linux.text.world import DATA, MODULE_END, TEXT, WILD, World, place, registers, rel, u64
 
 AT, FUNCTION, RETURN0, WARN, THUNK = TEXT + 0x40, TEXT + 0x200, TEXT + 0x300, TEXT + 0x400, TEXT + 0x500
 TRAMPOLINE, KEY, TABLE = TEXT + 0x600, DATA + 0x100, DATA + 0x2000
-THUNKS = Thunks((THUNK,), u64(), NONE)
+THUNKS = Thunks((THUNK,), u64(), registers())
 PLAIN = b"\xc3\xcc\xcc\xcc\xcc"
 
 

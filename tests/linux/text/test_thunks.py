@@ -1,7 +1,7 @@
 """Thunks for returns and indirect branches."""
 
 from hypervigil.linux.text.thunks import Thunks, counted, read_thunks
-from tests.linux.text.world import DATA, MODULE, TEXT, WILD, World, u64
+from tests.linux.text.world import DATA, MODULE, TEXT, WILD, World, registers, u64
 
 BUILT_IN, CHOSEN = TEXT + 0x100, TEXT + 0x200
 
@@ -70,4 +70,4 @@ def test_code_that_counts_calls() -> None:
     space = world.kernel().space
     targets, functions = u64(TEXT + 0x100, TEXT + 0x100, TEXT + 0x200), u64(TEXT + 0x10A, TEXT + 0x109, TEXT + 0x20A)
     assert counted(space, targets, functions).tolist() == [True, False, False]
-    assert Thunks((), u64(), NONE).serves("kernel", targets).tolist() == [False] * 3
+    assert Thunks((), u64(), registers()).serves("kernel", targets).tolist() == [False] * 3

@@ -10,7 +10,7 @@ from hypervigil.core.units import PAGE_SIZE, PhysAddr
 from hypervigil.facts.pointers import Section
 from hypervigil.linux.modules import Area, Module
 from hypervigil.linux.system import System
-from hypervigil.linux.text.code import U64, Code
+from hypervigil.linux.text.code import I64, U64, Code
 from hypervigil.linux.text.kprobes import Probe, Probes
 from hypervigil.linux.text.landing import Landing, ranges
 from hypervigil.linux.text.place import Place
@@ -38,6 +38,10 @@ _LEVELS = (39, 30, 21, 12)
 
 def u64(*values: int) -> U64:
     return np.array(values, np.uint64)
+
+
+def registers(*values: int) -> I64:
+    return np.array(values, np.int64)
 
 
 def rel(opcode: bytes, at: int, target: int) -> bytes:
@@ -148,7 +152,7 @@ def place(
     low, high = (TEXT, TEXT_END) if owner == "kernel" else (MODULE, MODULE_END)
     code = Code(owner, low, system.kernel.space.read(low, high - low))  # type: ignore[arg-type] # a virtual address
     registry = Registry(
-        thunks or Thunks((), u64(), NONE),
+        thunks or Thunks((), u64(), registers()),
         tracers or Tracers(u64(), u64(), (), {}, ()),
         Probes({}, frozenset(), ()),
         landing(system.kernel),

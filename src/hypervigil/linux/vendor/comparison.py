@@ -27,6 +27,9 @@ _NOTE_HEADER = 16
 _NEAR = 16
 """Differing bytes closer than this are one deviation: no instruction is longer than 15 bytes."""
 
+_MOST_POKED = 5
+"""Bytes of an instruction that may be in the middle of being rewritten (POKE_MAX_OPCODE_SIZE, asm/text-patching.h)."""
+
 Offsets = npt.NDArray[np.intp]
 
 
@@ -109,7 +112,7 @@ def _change(place: Place, sites: list[Sites], lawful: list[Mask], low: int, high
     code, original, probes = place.code, place.original, place.registry.probes
     assert original is not None
     address, size = code.start + low, high - low
-    if _is_of_the_moment(code, probes, address):
+    if size <= _MOST_POKED and _is_of_the_moment(code, probes, address):
         return None
     probe = covering_probe(place.system, code, probes, address, size)
     expected: tuple[bytes, ...] = (original.piece(address, size),)

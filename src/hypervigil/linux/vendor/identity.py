@@ -23,14 +23,13 @@ _SRCVERSION = b"srcversion="
 
 def running_build_id(kernel: Kernel) -> str:
     """The build id of the kernel in memory, from its notes, else from VMCOREINFO; empty if neither has it."""
-    start, stop = kernel.symbols.find("__start_notes"), kernel.symbols.find("__stop_notes")
-    if start is not None and stop is not None and 0 < stop - start <= _MAX_NOTES:
-        try:
-            found = build_id_of(kernel.space.read(start, stop - start))
-        except EvidenceError:
-            found = ""
-        if found:
-            return found
+    try:
+        start, stop = kernel.symbols.address("__start_notes"), kernel.symbols.address("__stop_notes")
+        found = build_id_of(kernel.space.read(start, stop - start)) if 0 < stop - start <= _MAX_NOTES else ""
+    except EvidenceError:
+        found = ""
+    if found:
+        return found
     info = kernel.location.vmcoreinfo
     return "" if info is None else info[0].build_id or ""
 
