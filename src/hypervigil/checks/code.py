@@ -15,8 +15,8 @@ def each_deviation(comparison: CodeComparison, *, code: bool) -> Iterator[Violat
         comparison: the facts.
         code: whether to show the bytes as instructions.
     """
-    if comparison.not_compared:
-        yield Observation(message=f"not compared: {', '.join(comparison.not_compared)}")
+    if comparison.unused:
+        yield Observation(message=f"not used: {'; '.join(comparison.unused)}")
     for image in comparison.images:
         for deviation in image.deviations:
             if deviation.owner:

@@ -22,6 +22,7 @@ from hypervigil.linux.vendor.files import Kind, Source
 from hypervigil.linux.vendor.matching import Failure, Match, Mismatch, each_match
 from hypervigil.memory.symbols import Symbols
 
+_NOT_COVERED = "no file that was given has it"
 _NOT_GIVEN = "no package was given (--package)"
 
 
@@ -32,25 +33,37 @@ class _Outcome(NamedTuple):
     data: tuple[CodeImage, ...]
     text_gaps: tuple[Gap, ...]
     data_gaps: tuple[Gap, ...]
-    not_compared: tuple[str, ...]
+    unused: tuple[str, ...]
 
 
 @extracts(VendorText)
 def vendor_text(subject: Subject) -> VendorText | Absent:
     """Text of the kernel and its modules against packages."""
-    if not subject.references:
+    if not _objects(subject):
         return Absent(_NOT_GIVEN)
     found = _compared(subject)
-    return VendorText(images=found.text, gaps=found.text_gaps, not_compared=found.not_compared)
+    rests_on = _trusted(subject, found.text)
+    return VendorText(images=found.text, gaps=found.text_gaps, unused=found.unused, rests_on=rests_on)
 
 
 @extracts(VendorData)
 def vendor_data(subject: Subject) -> VendorData | Absent:
     """Read-only data of the kernel and its modules against packages."""
-    if not subject.references:
+    if not _objects(subject):
         return Absent(_NOT_GIVEN)
     found = _compared(subject)
-    return VendorData(images=found.data, gaps=found.data_gaps, not_compared=found.not_compared)
+    rests_on = _trusted(subject, found.data)
+    return VendorData(images=found.data, gaps=found.data_gaps, unused=found.unused, rests_on=rests_on)
+
+
+def _objects(subject: Subject) -> tuple[Source, ...]:
+    """The files that may hold objects; types are none."""
+    return tuple(one.source for one in subject.references if one.source.kind is not Kind.TYPES)
+
+
+def _trusted(subject: Subject, images: tuple[CodeImage, ...]) -> tuple[str, ...]:
+    """The image's descriptions, and the files that something was compared with."""
+    return tuple(sorted({*subject.system.rests_on, *(image.reference for image in images)}))
 
 
 @lru_cache(maxsize=1)
@@ -61,8 +74,8 @@ def _compared(subject: Subject) -> _Outcome:
         MissingDescription: none of them is of this kernel or of a module that is loaded.
     """
     run = _Run(subject.system)
-    for reference in subject.references:
-        run.read(reference.source)
+    for source in _objects(subject):
+        run.read(source)
     return run.outcome()
 
 
@@ -103,7 +116,7 @@ class _Run:
                 self._impostor(other)
         elif others:
             self.refused.append(Gap(source.label, str(others[0])))
-        elif not failures and source.kind is not Kind.TYPES:
+        elif not failures:
             self.of_no_use.append(f"{source.label}, which has neither a kernel nor a module that is loaded")
 
     def _compare(self, match: Match) -> None:
@@ -162,10 +175,11 @@ class _Run:
             why = "; ".join([*(str(gap) for gap in self.refused), *self.of_no_use])
             raise MissingDescription(why or "nothing was given that text could be compared with")
         known = {KERNEL, *(module.name for module in self.system.modules.items)}
+        lacking = [Gap(name, _NOT_COVERED) for name in known - set(self.text) - set(self.data)]
         return _Outcome(
             tuple(self.text[name] for name in sorted(self.text)),
             tuple(self.data[name] for name in sorted(self.data)),
-            tuple(sorted({*self.text_gaps, *self.refused})),
-            tuple(sorted({*self.data_gaps, *self.refused})),
-            (*sorted(known - set(self.text) - set(self.data)), *self.of_no_use),
+            tuple(sorted({*self.text_gaps, *self.refused, *lacking})),
+            tuple(sorted({*self.data_gaps, *self.refused, *lacking})),
+            tuple(self.of_no_use),
         )

@@ -62,14 +62,14 @@ class CodeComparison(Fact, kw_only=True, frozen=True):
 
     Attributes:
         images: what was compared.
-        not_compared: objects that nothing was given to compare with.
+        unused: files that were given and have nothing to compare with.
 
     Raises:
         ImpossibleFact: nothing was compared.
     """
 
     images: tuple[CodeImage, ...]
-    not_compared: tuple[str, ...] = ()
+    unused: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         require(self.gaps or sum(image.compared for image in self.images), f"{type(self).__name__} compared nothing")
