@@ -11,7 +11,7 @@ from hypervigil.memory.reader import PhysRange
 
 
 class LiveImage:
-    """A `LiveReader` over bytes that a test may change meanwhile."""
+    """A `Reader` of bytes that a test may change meanwhile."""
 
     evidence = "memory"
     format = "live"
@@ -23,12 +23,10 @@ class LiveImage:
     def __init__(self, data: bytearray) -> None:
         self.data = data
         self.closed = False
-        self.ranges = (PhysRange(PhysAddr(0), PhysAddr(len(data))),)
+        self.ranges: tuple[PhysRange, ...] = (PhysRange(PhysAddr(0), PhysAddr(len(data))),)
 
     def read(self, address: PhysAddr, size: int) -> bytes:
         return read_image(memoryview(bytes(self.data))).read(address, size)
-
-    refresh = read
 
     def view(self, address: PhysAddr, size: int) -> memoryview:
         return memoryview(self.read(address, size))

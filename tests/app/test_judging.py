@@ -1,5 +1,7 @@
 """A sound host of some pages, altered in one place: each alteration is found where it is, and nothing else is."""
 
+import io
+
 import pytest
 
 from hypervigil.app import judging
@@ -9,12 +11,16 @@ from hypervigil.core.check import Check
 from hypervigil.core.evidence import Evidence
 from hypervigil.core.facts import Fact, FactOutcome
 from hypervigil.core.finding import Verdict
+from hypervigil.core.report import Report
 from hypervigil.extract.loading import Extractor, load_extractors
 from hypervigil.memory.open import read_image
+from hypervigil.memory.recording import RecordingReader, ReplayReader
+from tests.app.live import LiveImage
 from tests.extract.judged import SETTINGS, evidence, finding, judged, violated
 from tests.extract.tamperings import TAMPERINGS, system_call
+from tests.linux.c_types import words
 from tests.linux.host_builder import host
-from tests.linux.kernel_builder import DATA
+from tests.linux.kernel_builder import DATA, KernelImage
 
 
 def test_the_sound_host_is_free_of_violations() -> None:
@@ -84,6 +90,53 @@ def test_progress_names_each_step_and_ends_at_its_end() -> None:
     assert steps[0][0] == "locating the kernel"
     assert steps[-1][0] == "judging"
     assert steps[-1][1] == steps[-1][2] == len(steps) - 2
+
+
+def moving(*stages: KernelImage) -> tuple[Report, Report, bytes]:
+    """What is said of a machine that stands otherwise in each look, and of its recording; and the recording."""
+    left = [bytearray(stage.data) for stage in stages]
+    live = LiveImage(left.pop(0))
+    recorder = RecordingReader(live)
+
+    def again() -> None:
+        live.data = left.pop(0) if left else live.data
+        recorder.look_again()
+
+    told = judge_memory(recorder, evidence, SETTINGS, again=again).report
+    file = io.BytesIO()
+    recorder.write(file)
+    replay = ReplayReader(memoryview(file.getvalue()))
+    return told, judge_memory(replay, evidence, SETTINGS, again=replay.look_again).report, file.getvalue()
+
+
+def test_what_one_look_at_a_running_machine_could_not_decide_another_may() -> None:
+    cut = host()
+    cut.poke(cut.symbols["modules"][0], words(1))
+    told, again, _ = moving(cut, host())
+    assert finding(judged(cut), "KRN-012").verdict is not Verdict.HOLDS
+    assert finding(told, "KRN-012").verdict is Verdict.HOLDS
+    assert again == told
+
+
+def test_what_two_looks_at_a_running_machine_show_is_violated_and_cited_from_the_last() -> None:
+    hooked = host()
+    address = system_call(hooked)
+    told, again, recording = moving(host(), hooked)
+    (violation,) = finding(told, "KRN-003").violations
+    assert violation.address == address
+    cited = b"".join(recording[span.start : span.end] for span in violation.spans)
+    assert hooked.peek(address, 8) in cited
+    assert again == told
+
+
+def test_what_one_look_at_a_running_machine_shows_is_no_longer_innocent() -> None:
+    hooked = host()
+    system_call(hooked)
+    told, again, _ = moving(hooked, host())
+    assert finding(told, "KRN-003").verdict is Verdict.UNKNOWN
+    assert "only one showed a violation" in finding(told, "KRN-003").why
+    assert told.exit_status == 3
+    assert again == told
 
 
 def test_only_chunks_that_violations_cite_are_asked_for() -> None:

@@ -59,6 +59,7 @@ def test_a_running_host_is_judged_twice_alike_and_never_pauses(
     assert len(states) > 2
     assert set(states) == {"running"}
     reports = [outcome.report for outcome in outcomes]
+    assert [r.coverage.undecided for r in reports] == [()] * 2
     assert [(r.verdict, r.exit_status) for r in reports] == [(Verdict.HOLDS, 0)] * 2
     for number, outcome in enumerate(outcomes):
         bundle = tmp_path / f"{number}.hvb"

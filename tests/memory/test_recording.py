@@ -11,14 +11,14 @@ from hypervigil.core.evidence import Span
 from hypervigil.core.facts import Gap
 from hypervigil.core.units import PhysAddr
 from hypervigil.decode.cpustate import CpuState
-from hypervigil.memory.reader import LiveReader, PhysRange, require_present
+from hypervigil.memory.reader import PhysRange, require_present
 from hypervigil.memory.recording import RecordingReader, ReplayReader
 
 PAGES = 16
 
 
 class Changing:
-    """A live source in which every read sees other bytes: the page's number and a count of all reads."""
+    """A source in which every read sees other bytes: the page's number and a count of all reads."""
 
     evidence = "live"
     format = "live"
@@ -38,9 +38,6 @@ class Changing:
 
     def view(self, address: PhysAddr, size: int) -> memoryview:
         return memoryview(self.read(address, size))
-
-    def refresh(self, address: PhysAddr, size: int) -> bytes:
-        return self.read(address, size)
 
     def each_run(self) -> Iterator[tuple[PhysAddr, memoryview]]:
         for limits in self.ranges:
@@ -102,17 +99,36 @@ def test_a_replay_gives_the_same_and_nothing_else() -> None:
     assert fault.value.address == 0x5000
 
 
-def test_later_looks_come_back_in_their_order() -> None:
+def test_each_look_comes_back_by_itself() -> None:
     live = RecordingReader(Changing())
-    asked: list[tuple[int, int]] = [(0x1000, 0x2000), (0x2000, 8), (0x2FFF, 2), (0x2000, 8)]
-    first = live.read(PhysAddr(0x2000), 8)
-    looks = [live.refresh(PhysAddr(address), size) for address, size in asked]
-    assert len({first, looks[1], looks[3]}) == 3
-    assert live.read(PhysAddr(0x2000), 8) == first
+    seen = [live.read(PhysAddr(0x2000), 8)]
+    places = [live.spans(PhysAddr(0x2000), 8)]
+    live.look_again()
+    seen += [live.read(PhysAddr(0x2000), 8), live.read(PhysAddr(0x3000), 8)]
+    places.append(live.spans(PhysAddr(0x2000), 8))
+    assert live.read(PhysAddr(0x2000), 8) == seen[1] != seen[0]
+    data = _file(live)
+    assert [data[span.start : span.end] for (span,) in places] == seen[:2]
+    replay = ReplayReader(memoryview(data))
+    assert replay.read(PhysAddr(0x2000), 8) == seen[0]
+    assert replay.spans(PhysAddr(0x2000), 8) == places[0]
+    with pytest.raises(MissingMemory):
+        replay.read(PhysAddr(0x3000), 8)
+    replay.look_again()
+    assert replay.spans(PhysAddr(0x2000), 8) == places[1]
+    assert [replay.read(PhysAddr(0x2000), 8), replay.read(PhysAddr(0x3000), 8)] == seen[1:]
+    assert [(int(start), len(run)) for start, run in replay.each_run()] == [(0x2000, 0x2000)]
+
+
+def test_in_a_look_that_was_not_recorded_everything_is_missing() -> None:
+    live = RecordingReader(Changing())
+    live.read(PhysAddr(0x2000), 8)
     replay = ReplayReader(memoryview(_file(live)))
-    assert [replay.refresh(PhysAddr(address), size) for address, size in asked] == looks
-    assert replay.refresh(PhysAddr(0x2000), 8) == looks[3]
-    assert replay.read(PhysAddr(0x2000), 8) == first
+    replay.look_again()
+    assert list(replay.each_run()) == []
+    for ask in (replay.read, replay.view, replay.spans):
+        with pytest.raises(MissingMemory, match="not in the recording"):
+            ask(PhysAddr(0x2000), 8)
 
 
 def test_the_same_reads_give_the_same_file() -> None:
@@ -120,7 +136,8 @@ def test_the_same_reads_give_the_same_file() -> None:
     for _ in range(2):
         reader = RecordingReader(Changing())
         reader.read(PhysAddr(0x7000), 5)
-        reader.refresh(PhysAddr(0x7000), 5)
+        reader.look_again()
+        reader.read(PhysAddr(0x7000), 5)
         files.append(_file(reader))
     assert files[0] == files[1]
 
@@ -140,7 +157,7 @@ def test_bulk_scans_pass_through_unrecorded() -> None:
 def test_missing_memory_is_missing_and_costs_nothing(address: int, size: int) -> None:
     source = Changing((0, 0x4000), (0x8000, 0x9000))
     reader = RecordingReader(source)
-    for ask in (reader.read, reader.refresh, reader.spans):
+    for ask in (reader.read, reader.view, reader.spans):
         with pytest.raises(MissingMemory):
             ask(PhysAddr(address), size)
     assert source.reads == []
@@ -149,7 +166,7 @@ def test_missing_memory_is_missing_and_costs_nothing(address: int, size: int) ->
 def test_nothing_is_read_for_no_bytes() -> None:
     source = Changing()
     reader = RecordingReader(source)
-    assert (reader.read(PhysAddr(8), 0), reader.refresh(PhysAddr(8), 0), reader.spans(PhysAddr(8), 0)) == (b"", b"", ())
+    assert (reader.read(PhysAddr(8), 0), reader.spans(PhysAddr(8), 0)) == (b"", ())
     assert source.reads == []
 
 
@@ -178,11 +195,13 @@ def test_a_damaged_recording_is_refused(change: type, reason: str) -> None:
 
 @given(st.lists(st.tuples(st.integers(0, PAGES * 4096), st.integers(0, 9000), st.booleans()), max_size=12))
 def test_any_sequence_of_reads_and_looks_replays_alike(asked: list[tuple[int, int, bool]]) -> None:
-    def run(reader: LiveReader) -> list[bytes | int]:
+    def run(reader: RecordingReader | ReplayReader) -> list[bytes | int]:
         seen: list[bytes | int] = []
         for address, size, look in asked:
+            if look:
+                reader.look_again()
             try:
-                seen.append((reader.refresh if look else reader.read)(PhysAddr(address), size))
+                seen.append(reader.read(PhysAddr(address), size))
             except MissingMemory as fault:
                 seen.append(fault.address)
         return seen

@@ -97,7 +97,9 @@ def integrity(source: Source, options: Options, progress: Progress, *, command: 
 
         references = tuple(_reference(name, data) for name, data in options.references)
         source.begin()
-        judged = judge_memory(source.memory, source.describe, settings, references=references, progress=report)
+        judged = judge_memory(
+            source.memory, source.describe, settings, references=references, progress=report, again=source.again
+        )
         recording = None if source.recording is None else source.recording()
         return msgspec.msgpack.encode(_Message(judged.report, judged.faults, recording))
 

@@ -12,6 +12,7 @@ from hypervigil.core.errors import EvidenceError, UnsupportedEvidence
 from hypervigil.core.evidence import Evidence, Span
 from hypervigil.core.facts import Fact, FactOutcome, Unknown
 from hypervigil.core.finding import Finding
+from hypervigil.core.looks import MAX_LOOKS, is_settled, settle
 from hypervigil.core.report import (
     Candidate,
     Exhibit,
@@ -76,6 +77,7 @@ def judge_memory(
     *,
     references: tuple[Reference, ...] = (),
     progress: Progress = lambda _what, _done, _all: None,
+    again: Callable[[], None] | None = None,
 ) -> Judged:
     """Judge the physical memory of a Linux host.
 
@@ -85,13 +87,21 @@ def judge_memory(
         settings: what was asked.
         references: what to compare with.
         progress: told of every step.
+        again: makes reads give memory as it is now, for memory that changes; None for memory that does not.
 
     Raises:
         UnsupportedEvidence: the memory is of another architecture or system, named.
     """
     faults: list[str] = []
-    system, facts = _opened(memory, references, progress, faults)
-    findings = _findings(facts, settings.profile, faults)
+    looks: list[tuple[Finding, ...]] = []
+    while True:
+        system, facts = _opened(memory, references, progress, faults)
+        looks.append(_findings(facts, settings.profile, faults))
+        if again is None or len(looks) == MAX_LOOKS or is_settled(looks):
+            break
+        progress("looking again at what changed or is violated", len(looks), MAX_LOOKS)
+        again()
+    findings = settle(looks)
     shown = _exhibits(system, findings, faults)
     cited = _cited_chunks(memory.evidence, findings)
     verdict, status = overall(findings)
@@ -115,7 +125,7 @@ def judge_memory(
         checks=tuple(page_of(check) for check in load_checks()),
         limits=_LIMITS,
     )
-    return Judged(report, tuple(faults))
+    return Judged(report, tuple(dict.fromkeys(faults)))
 
 
 def _opened(

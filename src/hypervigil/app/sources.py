@@ -35,6 +35,7 @@ class Source(NamedTuple):
         describe: gives its evidence, with the digests of the chunks that are asked for; may wait for hashing.
         begin: starts what may run beside the judging; called once, in the process that judges.
         recording: gives the recording of what was read, for live sources; None for images.
+        again: begins another look at memory that changes; None for images.
     """
 
     memory: Reader
@@ -42,6 +43,7 @@ class Source(NamedTuple):
     describe: Callable[[tuple[int, ...]], Evidence]
     begin: Callable[[], None] = lambda: None
     recording: Callable[[], bytes] | None = None
+    again: Callable[[], None] | None = None
 
 
 @contextmanager
@@ -65,7 +67,7 @@ def replay(data: memoryview, name: str) -> Source:
     """A recording as a source."""
     memory = ReplayReader(data)
     digest = digest_of(data)
-    return Source(memory, name, lambda chunks: _recorded(data, digest, chunks))
+    return Source(memory, name, lambda chunks: _recorded(data, digest, chunks), again=memory.look_again)
 
 
 @contextmanager
@@ -90,7 +92,13 @@ def _live(target: str) -> Iterator[Source]:
             data = memoryview(once())
             return _recorded(data, digest_of(data), chunks)
 
-        yield Source(recorder, f"{LIVE}{Path(target.removeprefix(LIVE)).name}", describe, recording=once)
+        yield Source(
+            recorder,
+            f"{LIVE}{Path(target.removeprefix(LIVE)).name}",
+            describe,
+            recording=once,
+            again=recorder.look_again,
+        )
     finally:
         live.close()
 

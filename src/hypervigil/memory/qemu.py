@@ -40,7 +40,7 @@ _MAX_PROC = 1 << 24
 
 
 class QemuMemory:
-    """A `LiveReader` over the memory of a QEMU process.
+    """A `Reader` of the memory of a QEMU process.
 
     Args:
         pid: of the process.
@@ -81,10 +81,6 @@ class QemuMemory:
     def read(self, address: PhysAddr, size: int) -> bytes:
         """See `Reader.read`; as the bytes are at this moment."""
         return bytes(self.view(address, size))
-
-    def refresh(self, address: PhysAddr, size: int) -> bytes:
-        """See `LiveReader.refresh`."""
-        return self.read(address, size)
 
     def view(self, address: PhysAddr, size: int) -> memoryview:
         """See `Reader.view`; always a copy."""

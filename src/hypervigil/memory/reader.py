@@ -97,14 +97,3 @@ class Reader(Protocol):
         Raises:
             MissingMemory: any of them is not there.
         """
-
-
-class LiveReader(Reader, Protocol):
-    """Memory that changes while it is read."""
-
-    def refresh(self, address: PhysAddr, size: int) -> bytes:
-        """Read those bytes anew in one go, whatever was seen of them before: a second look.
-
-        Raises:
-            MissingMemory: any of them is not there.
-        """

@@ -1,18 +1,19 @@
-"""The recording of a live source: every page that was read, as it was seen first, and later looks behind it.
+"""The recording of a live source: every page that was read, as it was seen first in each look.
 
 The recording is the evidence. `RecordingReader` stands between a live source and its readers and keeps what they saw;
 `ReplayReader` gives the same bytes again from the file that it wrote, and nothing else. Bulk scans (`each_run`) pass
-through unrecorded: whatever a scan finds must be read, or a replay will not find it.
+through unrecorded: whatever a scan finds must be read, or a replay will not find it. A look ends with `look_again`:
+from then on every page is read anew.
 
-The file: 16 bytes (``HVRECORD``, version, 0), then records of a 24-byte head (``PAGE``, generation, physical address,
-size) and their bytes in the order in which they were first seen, and one last record (``META``) whose bytes are JSON:
-ranges, registers and gaps of the source. Numbers are little-endian. The same reads of the same memory give the same
-file, and an offset in it is known when a page is recorded, so that findings can cite it at once.
+The file: 16 bytes (``HVRECORD``, version, 0), then records of a 24-byte head (``PAGE``, number of the look from 0 on,
+physical address, size) and their bytes in the order in which they were first seen, and one last record (``META``)
+whose bytes are JSON: ranges, registers and gaps of the source. Numbers are little-endian. The same reads of the same
+memory give the same file, and an offset in it is known when a page is recorded, so that findings can cite it at once.
 """
 
 import struct
 from bisect import bisect_right
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import IO
 
 import msgspec
@@ -22,7 +23,7 @@ from hypervigil.core.evidence import Span
 from hypervigil.core.facts import Gap
 from hypervigil.core.units import PAGE_SIZE, PhysAddr
 from hypervigil.decode.cpustate import CpuState
-from hypervigil.memory.reader import LiveReader, PhysRange, require_present
+from hypervigil.memory.reader import PhysRange, Reader, require_present
 
 MAX_RECORDS = 1 << 22
 """Records of one file that are read."""
@@ -43,31 +44,22 @@ class _Meta(msgspec.Struct, frozen=True):
     gaps: tuple[Gap, ...]
 
 
-class _Looks:
-    """Where each page stands in a recording: file offsets, one for each time that it was looked at."""
+class _Pages:
+    """Where each page of one look stands in a recording: its file offset."""
 
     def __init__(self) -> None:
-        self._places: dict[int, list[int]] = {}
+        self._places: dict[int, int] = {}
 
     def add(self, address: int, size: int, offset: int) -> None:
-        """Note that whole pages from `address` on stand in the file from `offset` on."""
+        """Note that whole pages from `address` on stand in the file from `offset` on; the first note counts."""
         for inside in range(0, size, PAGE_SIZE):
-            self._places.setdefault(address + inside, []).append(offset + inside)
+            self._places.setdefault(address + inside, offset + inside)
 
     def __contains__(self, page: int) -> bool:
         return page in self._places
 
-    def count(self, page: int) -> int:
-        """How many looks there are of a page."""
-        return len(self._places.get(page, ()))
-
-    def each_part(self, address: int, size: int, looks: Mapping[int, int]) -> Iterator[tuple[int, int]]:
+    def each_part(self, address: int, size: int) -> Iterator[tuple[int, int]]:
         """Half-open file ranges of those bytes, joined.
-
-        Args:
-            address: of the first byte.
-            size: how many.
-            looks: for each page which look at it (the last, if there are not so many); the first where it is silent.
 
         Raises:
             MissingMemory: a page that was never recorded.
@@ -77,10 +69,10 @@ class _Looks:
         at, end = address, address + size
         start = stop = -1
         while at < end:
-            places = self._places.get(at & -PAGE_SIZE)
-            if places is None:
+            page = self._places.get(at & -PAGE_SIZE)
+            if page is None:
                 raise MissingMemory(at, end - at, "not in the recording")
-            place = places[min(looks.get(at & -PAGE_SIZE, 0), len(places) - 1)] + at % PAGE_SIZE
+            place = page + at % PAGE_SIZE
             length = min(end - at, PAGE_SIZE - at % PAGE_SIZE)
             if place != stop:
                 if stop > start:
@@ -105,7 +97,7 @@ class _Looks:
 
 
 class RecordingReader:
-    """A `LiveReader` that keeps what was read of another one; reads give what was seen first.
+    """Keeps what was read of another reader; reads give what was seen first in this look.
 
     Args:
         inner: the live source.
@@ -115,11 +107,12 @@ class RecordingReader:
         ProgramError: a source whose ranges do not consist of whole pages.
     """
 
-    def __init__(self, inner: LiveReader, evidence: str = "memory") -> None:
+    def __init__(self, inner: Reader, evidence: str = "memory") -> None:
         if any(limits.start % PAGE_SIZE or limits.end % PAGE_SIZE for limits in inner.ranges):
             raise ProgramError("only memory of whole pages is recorded")
         self._inner = inner
-        self._looks = _Looks()
+        self._pages = _Pages()
+        self._look = 0
         self._records: list[tuple[int, int, int, bytes]] = []
         self._ends: list[int] = []
         self._end = _FILE.size
@@ -132,22 +125,18 @@ class RecordingReader:
         self.gaps = inner.gaps
 
     def read(self, address: PhysAddr, size: int) -> bytes:
-        """See `Reader.read`; as those bytes were when they were first seen."""
+        """See `Reader.read`; as those bytes were when they were first seen in this look."""
         self._ensure(address, size)
-        return self._bytes(address, size, {})
+        return b"".join(self._piece(start, end) for start, end in self._pages.each_part(address, size))
 
     def view(self, address: PhysAddr, size: int) -> memoryview:
         """See `Reader.view`; a copy."""
         return memoryview(self.read(address, size))
 
-    def refresh(self, address: PhysAddr, size: int) -> bytes:
-        """See `LiveReader.refresh`; recorded as a later look, `read` keeps giving the first one."""
-        self._ensure(address, size)
-        pages = _pages(address, size)
-        if pages:
-            content = self._inner.refresh(PhysAddr(pages.start), pages.stop - pages.start)
-            self._record(pages.start, content, self._looks.count(pages.start))
-        return self._bytes(address, size, dict.fromkeys(pages, MAX_RECORDS))
+    def look_again(self) -> None:
+        """Begin another look: from now on every page is read and recorded anew."""
+        self._pages = _Pages()
+        self._look += 1
 
     def each_run(self) -> Iterator[tuple[PhysAddr, memoryview]]:
         """See `Reader.each_run`; not recorded."""
@@ -156,7 +145,7 @@ class RecordingReader:
     def spans(self, address: PhysAddr, size: int) -> tuple[Span, ...]:
         """See `Reader.spans`; offsets in the file that `write` will make."""
         self._ensure(address, size)
-        return tuple(Span(self.evidence, start, end) for start, end in self._looks.each_part(address, size, {}))
+        return tuple(Span(self.evidence, start, end) for start, end in self._pages.each_part(address, size))
 
     def write(self, file: IO[bytes], gaps: tuple[Gap, ...] | None = None) -> None:
         """Write the recording.
@@ -169,8 +158,8 @@ class RecordingReader:
             self.ranges, self.zero_is_missing, self.registers, self.vmcoreinfo, self.gaps if gaps is None else gaps
         )
         file.write(_FILE.pack(_MAGIC, _VERSION, 0))
-        for address, generation, _, content in self._records:
-            file.write(_RECORD.pack(_PAGE, generation, address, len(content)))
+        for look, address, _, content in self._records:
+            file.write(_RECORD.pack(_PAGE, look, address, len(content)))
             file.write(content)
         encoded = msgspec.json.encode(meta)
         file.write(_RECORD.pack(_META, 0, 0, len(encoded)))
@@ -180,9 +169,9 @@ class RecordingReader:
         """Read and record the pages of a range that were not seen yet, neighbours in one go."""
         require_present(self.ranges, address, size)
         start = -1
-        pages = _pages(address, size)
+        pages = _pages_of(address, size)
         for page in pages:
-            if page in self._looks:
+            if page in self._pages:
                 self._fetch(start, page)
                 start = -1
             elif start < 0:
@@ -190,18 +179,14 @@ class RecordingReader:
         self._fetch(start, pages.stop)
 
     def _fetch(self, start: int, end: int) -> None:
-        if 0 <= start < end:
-            self._record(start, self._inner.read(PhysAddr(start), end - start), 0)
-
-    def _record(self, address: int, content: bytes, generation: int) -> None:
+        if not 0 <= start < end:
+            return
+        content = self._inner.read(PhysAddr(start), end - start)
         offset = self._end + _RECORD.size
-        self._records.append((address, generation, offset, content))
-        self._ends.append(offset + len(content))
-        self._looks.add(address, len(content), offset)
+        self._records.append((self._look, start, offset, content))
         self._end = offset + len(content)
-
-    def _bytes(self, address: int, size: int, looks: Mapping[int, int]) -> bytes:
-        return b"".join(self._piece(start, end) for start, end in self._looks.each_part(address, size, looks))
+        self._ends.append(self._end)
+        self._pages.add(start, len(content), offset)
 
     def _piece(self, start: int, end: int) -> bytes:
         """Bytes of the coming file, from one record."""
@@ -211,7 +196,7 @@ class RecordingReader:
 
 
 class ReplayReader:
-    """A `LiveReader` over a recording: it gives what was seen, in the same order of looks.
+    """Gives what a recording has seen, look by look.
 
     Args:
         buffer: the whole file.
@@ -223,8 +208,8 @@ class ReplayReader:
 
     def __init__(self, buffer: memoryview, evidence: str = "memory") -> None:
         self._buffer = buffer
-        self._looks = _Looks()
-        self._seen: dict[int, int] = {}
+        self._looks: dict[int, _Pages] = {}
+        self._look = 0
         meta = self._load()
         self.evidence = evidence
         self.format = "recording"
@@ -240,27 +225,25 @@ class ReplayReader:
 
     def view(self, address: PhysAddr, size: int) -> memoryview:
         """See `Reader.view`."""
-        return self._view(address, size, {})
+        parts = [self._buffer[start:end] for start, end in self._pages.each_part(address, size)]
+        return parts[0] if len(parts) == 1 else memoryview(b"".join(parts))
 
-    def refresh(self, address: PhysAddr, size: int) -> bytes:
-        """See `LiveReader.refresh`; the next look that was recorded, the last one again when there are no more."""
-        list(self._looks.each_part(address, size, {}))
-        for page in _pages(address, size):
-            self._seen[page] = self._seen.get(page, 0) + 1
-        return bytes(self._view(address, size, self._seen))
+    def look_again(self) -> None:
+        """Go on to the next look; where there is none, everything is missing."""
+        self._look += 1
 
     def each_run(self) -> Iterator[tuple[PhysAddr, memoryview]]:
-        """See `Reader.each_run`; what was recorded, as it was first seen."""
-        for start, end in self._looks.each_run():
-            yield PhysAddr(start), self._view(start, end - start, {})
+        """See `Reader.each_run`; what was recorded in this look."""
+        for start, end in self._pages.each_run():
+            yield PhysAddr(start), self.view(PhysAddr(start), end - start)
 
     def spans(self, address: PhysAddr, size: int) -> tuple[Span, ...]:
         """See `Reader.spans`."""
-        return tuple(Span(self.evidence, start, end) for start, end in self._looks.each_part(address, size, {}))
+        return tuple(Span(self.evidence, start, end) for start, end in self._pages.each_part(address, size))
 
-    def _view(self, address: int, size: int, looks: Mapping[int, int]) -> memoryview:
-        parts = [self._buffer[start:end] for start, end in self._looks.each_part(address, size, looks)]
-        return parts[0] if len(parts) == 1 else memoryview(b"".join(parts))
+    @property
+    def _pages(self) -> _Pages:
+        return self._looks.get(self._look) or _Pages()
 
     def _load(self) -> _Meta:
         if len(self._buffer) < _FILE.size or bytes(self._buffer[: len(_MAGIC)]) != _MAGIC:
@@ -272,7 +255,7 @@ class ReplayReader:
         for _ in range(MAX_RECORDS):
             if at + _RECORD.size > len(self._buffer):
                 break
-            tag, _, address, size = _RECORD.unpack_from(self._buffer, at)
+            tag, look, address, size = _RECORD.unpack_from(self._buffer, at)
             at += _RECORD.size
             if size > len(self._buffer) - at:
                 break
@@ -280,7 +263,7 @@ class ReplayReader:
                 return self._meta(at, size)
             if tag != _PAGE or not size or address % PAGE_SIZE or size % PAGE_SIZE:
                 raise DecodeError("recording", f"a record {tag!r} of {size} bytes for {address:#x}", at)
-            self._looks.add(address, size, at)
+            self._looks.setdefault(look, _Pages()).add(address, size, at)
             at += size
         raise DecodeError("recording", "cut off before its end", at)
 
@@ -291,7 +274,7 @@ class ReplayReader:
             raise DecodeError("recording", f"its description: {fault}", at) from fault
 
 
-def _pages(address: int, size: int) -> range:
+def _pages_of(address: int, size: int) -> range:
     """Addresses of the pages that a range touches."""
     start = address & -PAGE_SIZE
     return range(start, -(-(address + size) // PAGE_SIZE) * PAGE_SIZE if size > 0 else start, PAGE_SIZE)
