@@ -11,7 +11,7 @@ from hypervigil.memory.reader import PhysRange
 
 
 class LiveImage:
-    """A `Reader` of bytes that a test may change meanwhile."""
+    """A `LiveReader` over bytes that a test may change meanwhile."""
 
     evidence = "memory"
     format = "live"
@@ -27,6 +27,9 @@ class LiveImage:
 
     def read(self, address: PhysAddr, size: int) -> bytes:
         return read_image(memoryview(bytes(self.data))).read(address, size)
+
+    def look_again(self) -> None:
+        """Nothing is kept."""
 
     def view(self, address: PhysAddr, size: int) -> memoryview:
         return memoryview(self.read(address, size))

@@ -18,7 +18,7 @@ PAGES = 16
 
 
 class Changing:
-    """A source in which every read sees other bytes: the page's number and a count of all reads."""
+    """A live source in which every read sees other bytes: the page's number and a count of all reads."""
 
     evidence = "live"
     format = "live"
@@ -38,6 +38,9 @@ class Changing:
 
     def view(self, address: PhysAddr, size: int) -> memoryview:
         return memoryview(self.read(address, size))
+
+    def look_again(self) -> None:
+        self.registers = (*self.registers, CpuState(cpu=len(self.registers), source="test"))
 
     def each_run(self) -> Iterator[tuple[PhysAddr, memoryview]]:
         for limits in self.ranges:
@@ -114,7 +117,9 @@ def test_each_look_comes_back_by_itself() -> None:
     assert replay.spans(PhysAddr(0x2000), 8) == places[0]
     with pytest.raises(MissingMemory):
         replay.read(PhysAddr(0x3000), 8)
+    assert len(replay.registers) == 1
     replay.look_again()
+    assert [len(reader.registers) for reader in (live, replay)] == [2, 2]
     assert replay.spans(PhysAddr(0x2000), 8) == places[1]
     assert [replay.read(PhysAddr(0x2000), 8), replay.read(PhysAddr(0x3000), 8)] == seen[1:]
     assert [(int(start), len(run)) for start, run in replay.each_run()] == [(0x2000, 0x2000)]
@@ -125,6 +130,7 @@ def test_in_a_look_that_was_not_recorded_everything_is_missing() -> None:
     live.read(PhysAddr(0x2000), 8)
     replay = ReplayReader(memoryview(_file(live)))
     replay.look_again()
+    assert replay.registers == ()
     assert list(replay.each_run()) == []
     for ask in (replay.read, replay.view, replay.spans):
         with pytest.raises(MissingMemory, match="not in the recording"):

@@ -40,7 +40,7 @@ _MAX_PROC = 1 << 24
 
 
 class QemuMemory:
-    """A `Reader` of the memory of a QEMU process.
+    """A `LiveReader` over the memory of a QEMU process.
 
     Args:
         pid: of the process.
@@ -70,8 +70,8 @@ class QemuMemory:
         self._monitor = monitor
         _require_mapped(pid, self._blocks)
         self.status = monitor.status() if monitor else ""
-        self.registers, missing = _registers(monitor)
-        self.gaps = gaps + missing
+        self._uncertain = gaps
+        self.look_again()
         self.ranges = tuple(PhysRange(PhysAddr(block.start), PhysAddr(block.end)) for block in self._blocks)
         try:
             self._memory = os.open(f"/proc/{pid}/mem", os.O_RDONLY | os.O_CLOEXEC)
@@ -81,6 +81,11 @@ class QemuMemory:
     def read(self, address: PhysAddr, size: int) -> bytes:
         """See `Reader.read`; as the bytes are at this moment."""
         return bytes(self.view(address, size))
+
+    def look_again(self) -> None:
+        """See `LiveReader.look_again`; a processor may have gone on while its registers were told."""
+        self.registers, missing = _registers(self._monitor)
+        self.gaps = self._uncertain + missing
 
     def view(self, address: PhysAddr, size: int) -> memoryview:
         """See `Reader.view`; always a copy."""

@@ -97,3 +97,10 @@ class Reader(Protocol):
         Raises:
             MissingMemory: any of them is not there.
         """
+
+
+class LiveReader(Reader, Protocol):
+    """Memory that changes while it is read."""
+
+    def look_again(self) -> None:
+        """Begin another look: memory and registers as they are now."""

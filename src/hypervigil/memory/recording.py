@@ -23,7 +23,7 @@ from hypervigil.core.evidence import Span
 from hypervigil.core.facts import Gap
 from hypervigil.core.units import PAGE_SIZE, PhysAddr
 from hypervigil.decode.cpustate import CpuState
-from hypervigil.memory.reader import PhysRange, Reader, require_present
+from hypervigil.memory.reader import LiveReader, PhysRange, require_present
 
 MAX_RECORDS = 1 << 22
 """Records of one file that are read."""
@@ -39,7 +39,7 @@ _MAX_META = 1 << 24
 class _Meta(msgspec.Struct, frozen=True):
     ranges: tuple[PhysRange, ...]
     zero_is_missing: bool
-    registers: tuple[CpuState, ...]
+    registers: tuple[tuple[CpuState, ...], ...]
     vmcoreinfo: bytes | None
     gaps: tuple[Gap, ...]
 
@@ -97,7 +97,7 @@ class _Pages:
 
 
 class RecordingReader:
-    """Keeps what was read of another reader; reads give what was seen first in this look.
+    """A `LiveReader` that keeps what was read of another one; reads give what was seen first in this look.
 
     Args:
         inner: the live source.
@@ -107,12 +107,12 @@ class RecordingReader:
         ProgramError: a source whose ranges do not consist of whole pages.
     """
 
-    def __init__(self, inner: Reader, evidence: str = "memory") -> None:
+    def __init__(self, inner: LiveReader, evidence: str = "memory") -> None:
         if any(limits.start % PAGE_SIZE or limits.end % PAGE_SIZE for limits in inner.ranges):
             raise ProgramError("only memory of whole pages is recorded")
         self._inner = inner
         self._pages = _Pages()
-        self._look = 0
+        self._registers = [inner.registers]
         self._records: list[tuple[int, int, int, bytes]] = []
         self._ends: list[int] = []
         self._end = _FILE.size
@@ -135,8 +135,10 @@ class RecordingReader:
 
     def look_again(self) -> None:
         """Begin another look: from now on every page is read and recorded anew."""
+        self._inner.look_again()
+        self.registers = self._inner.registers
+        self._registers.append(self.registers)
         self._pages = _Pages()
-        self._look += 1
 
     def each_run(self) -> Iterator[tuple[PhysAddr, memoryview]]:
         """See `Reader.each_run`; not recorded."""
@@ -155,7 +157,11 @@ class RecordingReader:
             gaps: what a replay shall give as its gaps, where more is known at the end than at the beginning.
         """
         meta = _Meta(
-            self.ranges, self.zero_is_missing, self.registers, self.vmcoreinfo, self.gaps if gaps is None else gaps
+            self.ranges,
+            self.zero_is_missing,
+            tuple(self._registers),
+            self.vmcoreinfo,
+            self.gaps if gaps is None else gaps,
         )
         file.write(_FILE.pack(_MAGIC, _VERSION, 0))
         for look, address, _, content in self._records:
@@ -183,7 +189,7 @@ class RecordingReader:
             return
         content = self._inner.read(PhysAddr(start), end - start)
         offset = self._end + _RECORD.size
-        self._records.append((self._look, start, offset, content))
+        self._records.append((len(self._registers) - 1, start, offset, content))
         self._end = offset + len(content)
         self._ends.append(self._end)
         self._pages.add(start, len(content), offset)
@@ -196,7 +202,7 @@ class RecordingReader:
 
 
 class ReplayReader:
-    """Gives what a recording has seen, look by look.
+    """A `LiveReader` over a recording, look by look.
 
     Args:
         buffer: the whole file.
@@ -215,7 +221,8 @@ class ReplayReader:
         self.format = "recording"
         self.ranges = meta.ranges
         self.zero_is_missing = meta.zero_is_missing
-        self.registers = meta.registers
+        self._registers = meta.registers
+        self.registers = self._registers[0] if self._registers else ()
         self.vmcoreinfo = meta.vmcoreinfo
         self.gaps = meta.gaps
 
@@ -231,6 +238,7 @@ class ReplayReader:
     def look_again(self) -> None:
         """Go on to the next look; where there is none, everything is missing."""
         self._look += 1
+        self.registers = self._registers[self._look] if self._look < len(self._registers) else ()
 
     def each_run(self) -> Iterator[tuple[PhysAddr, memoryview]]:
         """See `Reader.each_run`; what was recorded in this look."""
