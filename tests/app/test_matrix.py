@@ -5,6 +5,7 @@ import pytest
 
 from hypervigil.app import matrix
 from hypervigil.app.matrix import Cell, Where, compare, page, run_matrix
+from hypervigil.core.errors import UsageError
 from hypervigil.core.report import Report
 from hypervigil.core.units import VirtAddr
 from hypervigil.lab.errors import NotApplicable
@@ -112,6 +113,8 @@ def test_each_scenario_is_made_and_judged_and_images_that_did_their_work_go(
     def produce(chosen: Scenario, kernel: Kernel, directory: Path, *_: object) -> Production:
         if chosen.name == "none":
             raise NotApplicable("no place for it")
+        if chosen.name == "ill":
+            raise UsageError("the host does not live on")
         image = host()
         at = system_call(image)
         made.append(directory / f"{chosen.name}.raw")
@@ -126,13 +129,17 @@ def test_each_scenario_is_made_and_judged_and_images_that_did_their_work_go(
         Scenario(title="t", kind="tampering", violates=("KRN-003", "KRN-014"), name="right"),
         Scenario(title="t", kind="tampering", violates=("KRN-001",), name="wrong"),
         Scenario(title="t", kind="tampering", name="none"),
+        Scenario(title="t", kind="tampering", name="ill"),
     )
     cells = list(run_matrix([kernel], scenarios, tmp_path, tmp_path, said.append))
     assert [(c.scenario, c.outcome) for c in cells] == [
         ("right", "caught"),
         ("wrong", "wrong"),
         ("none", "not applicable"),
+        ("ill", "wrong"),
     ]
+    assert [c.why for c in cells[2:]] == ["no place for it", "it could not be made: the host does not live on"]
+    assert [c.qemu for c in cells[:2]] == ["7.2"] * 2
     assert [path.exists() for path in made] == [False, True]
     assert said == [f"judging right on {RELEASE}", f"judging wrong on {RELEASE}"]
 
@@ -146,7 +153,7 @@ def test_the_page_shows_every_cell_by_kind_and_version() -> None:
             cell("hook", "tampering", "6.12.0-1", "caught", checks=("KVM-001",), seconds=1.26),
             cell("hook", "tampering", "5.10.0-9", "wrong", why="a | b"),
             cell("plain", "clean", "6.12.0-1", "passed", decided=0.97),
-            cell("old", "legitimate", "5.10.0-9", "not applicable"),
+            cell("old", "legitimate", "5.10.0-9", "not applicable", why="no such table"),
         ],
         "Made by hand.",
     )
@@ -156,6 +163,7 @@ def test_the_page_shows_every_cell_by_kind_and_version() -> None:
     assert "| old | n/a | not run |" in text
     assert text.index("## Tampering") < text.index("## Legitimate") < text.index("## Clean")
     assert "Made by hand." in text
+    assert text.endswith("## Why some do not apply\n\n- old: no such table\n")
 
 
 def test_reports_are_of_the_right_kind() -> None:

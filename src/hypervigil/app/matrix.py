@@ -15,7 +15,7 @@ import msgspec
 
 from hypervigil.app.integrity import Options, integrity
 from hypervigil.app.sources import open_source
-from hypervigil.core.errors import EvidenceError
+from hypervigil.core.errors import EvidenceError, UsageError
 from hypervigil.core.finding import Verdict, Violation
 from hypervigil.core.report import Report
 from hypervigil.core.units import VirtAddr
@@ -46,6 +46,7 @@ class Cell(msgspec.Struct, frozen=True, kw_only=True):
         checks: the checks that were violated.
         decided: share of applicable checks that decided.
         seconds: wall time of the verdict, interpreter start not counted.
+        qemu: version of the QEMU that emulated the host; empty if none did.
     """
 
     scenario: str
@@ -56,6 +57,7 @@ class Cell(msgspec.Struct, frozen=True, kw_only=True):
     checks: tuple[str, ...] = ()
     decided: float = 0.0
     seconds: float = 0.0
+    qemu: str = ""
 
 
 def run_matrix(
@@ -71,13 +73,9 @@ def _cell(scenario: Scenario, kernel: Kernel, directory: Path, cache: Path, prog
     try:
         made = produce(scenario, kernel, directory, (Format.RAW,), cache, progress)
     except NotApplicable as fault:
-        return Cell(
-            scenario=scenario.name,
-            kind=scenario.kind,
-            release=kernel.release,
-            outcome="not applicable",
-            why=str(fault),
-        )
+        return _unmade(scenario, kernel, "not applicable", str(fault))
+    except UsageError as fault:
+        return _unmade(scenario, kernel, "wrong", f"it could not be made: {fault}")
     image = made.images[Format.RAW]
     progress(f"judging {scenario.name} on {kernel.release}")
     debs = kernel.debs if scenario.packages or scenario.kind != "tampering" else ()
@@ -88,6 +86,10 @@ def _cell(scenario: Scenario, kernel: Kernel, directory: Path, cache: Path, prog
     if cell.outcome != "wrong":
         image.unlink()
     return cell
+
+
+def _unmade(scenario: Scenario, kernel: Kernel, outcome: str, why: str) -> Cell:
+    return Cell(scenario=scenario.name, kind=scenario.kind, release=kernel.release, outcome=outcome, why=why)
 
 
 def judge_image(image: Path, options: Options = Options()) -> tuple[Report, float]:  # noqa: B008 - immutable
@@ -150,6 +152,7 @@ def _made(
         checks=checks,
         decided=round(decided, 3),
         seconds=round(seconds, 2),
+        qemu=truth.qemu,
     )
 
 
@@ -214,6 +217,9 @@ def page(cells: list[Cell], made: str) -> str:
             lines += [f"## {title}", "", f"| scenario | {' | '.join(releases)} |", f"|---|{'---|' * len(releases)}"]
             lines += [f"| {n} | {' | '.join(_shown(by_place.get((n, r))) for r in releases)} |" for n in names]
             lines.append("")
+    left_out = sorted({(c.scenario, c.why) for c in cells if c.outcome == "not applicable"})
+    if left_out:
+        lines += ["## Why some do not apply", "", *(f"- {name}: {why}" for name, why in left_out), ""]
     return "\n".join(lines)
 
 

@@ -283,7 +283,11 @@ def _made_with(cells: list[Cell]) -> str:
     right = sum(cell.outcome in {"caught", "passed"} for cell in cells)
     judged = sum(cell.outcome != "not applicable" for cell in cells)
     day = time.strftime("%Y-%m-%d", time.gmtime())
-    return f"Made on {day} with Hypervigil {hypervigil.__version__}: {right} of {judged} as they should be."
+    emulators = ", ".join(sorted({cell.qemu for cell in cells if cell.qemu}))
+    return (
+        f"Made on {day} with Hypervigil {hypervigil.__version__} and QEMU {emulators}: "
+        f"{right} of {judged} cells are as they should be."
+    )
 
 
 @lab.command()
