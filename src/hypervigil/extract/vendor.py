@@ -161,7 +161,7 @@ class _Run:
         """A module of another build than the one in the package of this very kernel."""
         found = note_change(self.system, other.name, other.found, other.wanted)
         if found is None:
-            self.text_gaps.append(Gap(f"text of {other.name}", str(other)))
+            self.text_gaps.append(Gap(f"text of {other.name}", f"{other.label} {other}"))
         else:
             self.text[other.name] = CodeImage(name=other.name, reference=other.label, compared=1, deviations=(found,))
 

@@ -64,7 +64,7 @@ class Mismatch(NamedTuple):
 
     def __str__(self) -> str:
         found, wanted = self.found or "without an id", self.wanted or "without an id"
-        return f"{self.label} has {self.name} of build {wanted}, in memory is build {found}"
+        return f"has {self.name} of build {wanted}, in memory is build {found}"
 
 
 class Failure(NamedTuple):

@@ -1,0 +1,296 @@
+"""Text and read-only data against files that a vendor shipped: memory that was made from these very files."""
+
+import gzip
+
+import pytest
+
+from hypervigil.core.errors import EvidenceError
+from hypervigil.core.facts import Absent, Gap
+from hypervigil.extract.loading import Subject
+from hypervigil.extract.vendor import vendor_data, vendor_text
+from hypervigil.facts.code import CodeImage, Deviation
+from hypervigil.facts.kernel import VendorData, VendorText
+from hypervigil.linux.census import Census
+from hypervigil.linux.reference import open_reference
+from hypervigil.linux.system import System
+from hypervigil.memory.reader import Reader
+from tests.decode.test_bzimage import bzimage
+from tests.decode.test_deb import member
+from tests.decode.test_tar import archive
+from tests.linux.kernel_builder import BUILD_ID, TEXT, KernelImage
+from tests.linux.vendor.shipped import PLAIN_RETURN, ShippedKernel, ShippedModule, jump, running
+
+RELEASE = "6.12.0-0-test"
+KERNEL = ShippedKernel()
+SAMPLE = ShippedModule("sample")
+USER = ShippedModule("user", b"\x77" * 20, calls=("vfs_read", "sample_read"), depends="sample")
+GIVEN = (("vmlinux", KERNEL.file()), ("sample.ko", SAMPLE.file()), ("user.ko", USER.file()))
+KERNEL_IMAGE = bytes(bzimage(gzip.compress(KERNEL.file())))
+FOREIGN = TEXT + 0x300
+
+
+def host() -> KernelImage:
+    return running(KERNEL, SAMPLE, USER)
+
+
+def deb(files: dict[str, bytes], *, name: str = "linux-image-test", data: bytes = b"") -> bytes:
+    control = f"Package: {name}\nVersion: 6.12-1\n".encode()
+    return (
+        b"!<arch>\n"
+        + member("debian-binary", b"2.0\n")
+        + member("control.tar", archive({"./control": control}))
+        + member("data.tar", data or archive(files))
+    )
+
+
+def package(kernel: ShippedKernel = KERNEL, *modules: ShippedModule) -> bytes:
+    files = {f"./boot/vmlinuz-{RELEASE}": bytes(bzimage(gzip.compress(kernel.file())))}
+    for module in modules or (SAMPLE, USER):
+        files[f"./lib/modules/{RELEASE}/kernel/{module.name}.ko"] = module.file()
+    return deb(files)
+
+
+def subject(image: KernelImage, given: tuple[tuple[str, bytes], ...], memory: Reader | None = None) -> Subject:
+    system = System(image.open(memory))
+    return Subject(system, Census(system), tuple(open_reference(name, data) for name, data in given))
+
+
+def compared(
+    image: KernelImage, *given: tuple[str, bytes], memory: Reader | None = None
+) -> tuple[VendorText, VendorData]:
+    found = subject(image, given, memory)
+    text, data = vendor_text(found), vendor_data(found)
+    assert isinstance(text, VendorText)
+    assert isinstance(data, VendorData)
+    return text, data
+
+
+def deviations(images: tuple[CodeImage, ...]) -> list[Deviation]:
+    return [one for image in images for one in image.deviations]
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        GIVEN,
+        (("linux.deb", package()),),
+        (("vmlinuz", KERNEL_IMAGE), *GIVEN[1:]),
+        (("binary.deb", package()), ("modules.deb", deb({"./x.ko": b""}))),
+        (("vmlinux", KERNEL.file(inverse=True, symbols=True)), *GIVEN[1:]),
+    ],
+    ids=["files", "package", "vmlinuz", "packages", "symbols"],
+)
+def test_what_was_shipped_is_equal_byte_for_byte(given: tuple[tuple[str, bytes], ...]) -> None:
+    text, data = compared(host(), *given)
+    assert deviations(text.images) == deviations(data.images) == []
+    assert (text.gaps, data.gaps) == ((), ())
+    assert [(image.name, image.compared) for image in text.images] == [("kernel", 0x400), ("sample", 38), ("user", 43)]
+    assert [(image.name, image.compared) for image in data.images] == [("kernel", 228), ("sample", 72), ("user", 72)]
+
+
+def test_every_kind_of_site_is_counted_in_its_state() -> None:
+    text, _ = compared(host(), *GIVEN)
+    assert [(count.kind, count.state, count.count) for count in text.images[0].sites] == [
+        ("alternative", "as built", 1),
+        ("lock prefix", "lock", 1),
+        ("return site", "by thunk", 1),
+    ]
+
+
+LAWFUL = {
+    "return": (KERNEL.RETURN, PLAIN_RETURN),
+    "lock prefix": (KERNEL.LOCK, b"\x3e"),
+    "alternative": (KERNEL.ALTERNATIVE, b"\x0f\x01\xcb\x66\x90"),
+    "alternative, padded otherwise": (KERNEL.ALTERNATIVE, b"\x0f\x01\xcb\x90\x90"),
+}
+
+
+@pytest.mark.parametrize("what", LAWFUL)
+def test_a_site_may_hold_what_the_kernel_lawfully_writes_there(what: str) -> None:
+    image = host()
+    image.poke(*LAWFUL[what])
+    text, _ = compared(image, *GIVEN)
+    assert deviations(text.images) == []
+    assert text.gaps == ()
+
+
+CHANGED: dict[str, tuple[int, bytes, str, int, bytes]] = {
+    "text": (KERNEL.WRITE + 0x1C, b"\xc2", "text", KERNEL.WRITE + 0x1C, b"\xc3"),
+    "moved number": (KERNEL.WRITE + 12, b"\x99", "text", KERNEL.WRITE + 12, b"\x81"),
+    "return": (
+        KERNEL.RETURN,
+        jump(KERNEL.RETURN, FOREIGN),
+        "return site",
+        KERNEL.RETURN,
+        jump(KERNEL.RETURN, KERNEL.THUNK),
+    ),
+    "alternative": (
+        KERNEL.ALTERNATIVE,
+        b"\x48\x31\xc0\x66\x90",
+        "alternative",
+        KERNEL.ALTERNATIVE,
+        b"\x0f\x1f\x44\0\0",
+    ),
+    "lock prefix": (KERNEL.LOCK, b"\x90", "lock prefix", KERNEL.LOCK, b"\xf0"),
+    "padding": (TEXT + 0x3F0, b"\xeb\xfe", "text", TEXT + 0x3F0, b"\xcc\xcc"),
+}
+
+
+@pytest.mark.parametrize("what", CHANGED)
+def test_one_change_in_text_is_one_deviation_with_both_values(what: str) -> None:
+    address, value, kind, place, expected = CHANGED[what]
+    image = host()
+    image.poke(address, value)
+    text, data = compared(image, *GIVEN)
+    (one,) = deviations(text.images)
+    assert deviations(data.images) == []
+    assert (one.kind, one.address, one.size, one.owner) == (kind, place, len(expected), "")
+    assert (one.found, one.expected[0]) == (image.peek(place, len(expected)).hex(), expected.hex())
+    assert sum(span.end - span.start for span in one.span) == len(expected)
+    assert [image.name for image in text.images if image.deviations] == ["kernel"]
+
+
+@pytest.mark.parametrize("section", [".text", ".rodata", ".return_sites", ".note.gnu.build-id"])
+def test_one_flipped_byte_of_a_module_is_one_deviation(section: str) -> None:
+    image = host()
+    inside = {".text": 1, ".rodata": 9, ".return_sites": 2, ".note.gnu.build-id": 2}[section]
+    address = image.at[f"user {section}"] + inside
+    built = image.peek(address, 1)
+    image.poke(address, bytes([built[0] ^ 0x40]))
+    text, data = compared(image, *GIVEN)
+    (one,) = deviations(text.images + data.images)
+    assert (one.address, one.size, one.expected) == (address, 1, (built.hex(),))
+    assert one.kind == ("text" if section == ".text" else "rodata")
+
+
+@pytest.mark.parametrize(
+    ("address", "changed"),
+    [
+        (KERNEL.CONSTANTS + 1, True),
+        (KERNEL.CONSTANTS + 0x7F, True),
+        (KERNEL.LATE, False),
+        (KERNEL.LATE + 0x3F, False),
+        (KERNEL.LATE + 0x40, True),
+    ],
+)
+def test_read_only_data_is_compared_but_for_what_is_so_after_init(address: int, changed: bool) -> None:  # noqa: FBT001 - a case
+    image = host()
+    image.poke(address, b"\xfe")
+    _, data = compared(image, *GIVEN)
+    assert [one.address for one in deviations(data.images)] == [address] * changed
+
+
+def test_writable_data_is_not_compared() -> None:
+    image = host()
+    image.poke(image.at["sample .data"], b"\xff" * 8)
+    text, data = compared(image, *GIVEN)
+    assert deviations(text.images + data.images) == []
+
+
+def test_a_page_that_is_not_there_is_a_gap_and_no_deviation() -> None:
+    for page, what in ((KERNEL.CONSTANTS & ~0xFFF, "data"), (TEXT, "text")):
+        image = host()
+        image.wipe(page)
+        text, data = compared(image, *GIVEN)
+        assert deviations(text.images + data.images) == []
+        gaps = data.gaps if what == "data" else text.gaps
+        assert {gap.why for gap in gaps} == {"not in the image"}
+        first = (data if what == "data" else text).images[0]
+        assert first.compared == (228 - 192 if what == "data" else 0)
+
+
+def test_in_a_format_that_tells_missing_from_zero_a_wiped_page_is_a_change() -> None:
+    image = host()
+    image.wipe(KERNEL.CONSTANTS & ~0xFFF)
+    _, data = compared(image, *GIVEN, memory=image.lime())
+    assert data.gaps == ()
+    assert deviations(data.images)
+
+
+def test_a_page_that_was_built_as_zero_is_as_it_should_be_where_zero_is_seen() -> None:
+    made = ShippedModule("empty")
+    made.elf.rows[made.rodata] = made.elf.rows[made.rodata]._replace(data=bytes(0x2000), size=0x2000)
+    image = running(KERNEL, made)
+    given = (("vmlinux", KERNEL.file()), ("empty.ko", made.file()))
+    for memory in (image.raw(), image.lime()):
+        _, data = compared(image, *given, memory=memory)
+        assert (data.gaps, deviations(data.images)) == ((), [])
+    frame = image.physical(image.at["empty .rodata"] + 0x1000) & ~0xFFF
+    _, data = compared(image, *given, memory=image.lime(frame))
+    assert [gap.what for gap in data.gaps] == ["4,096 bytes of .rodata of empty"]
+
+
+def refusals(image: KernelImage, *given: tuple[str, bytes]) -> str:
+    found = subject(image, given)
+    with pytest.raises(EvidenceError) as text:
+        vendor_text(found)
+    with pytest.raises(EvidenceError) as data:
+        vendor_data(found)
+    assert str(text.value) == str(data.value)
+    return str(text.value)
+
+
+def test_a_kernel_of_another_build_is_refused_by_name() -> None:
+    why = refusals(host(), ("vmlinux", ShippedKernel(b"\xab" * 20).file()))
+    assert why == f"vmlinux: has kernel of build {'ab' * 20}, in memory is build {BUILD_ID.hex()}"
+
+
+def test_a_module_of_another_build_beside_the_kernel_is_a_deviation() -> None:
+    other = ShippedModule("sample", b"\x99" * 20)
+    text, _ = compared(host(), ("linux.deb", package(KERNEL, other, USER)))
+    (one,) = deviations(text.images)
+    assert (one.kind, one.symbol) == ("build id", "build id of sample")
+    assert (one.found, one.expected) == (bytes(range(40, 60)).hex(), ("99" * 20,))
+
+
+def test_a_module_of_another_build_alone_is_a_gap() -> None:
+    other = ShippedModule("sample", b"\x99" * 20)
+    text, data = compared(host(), GIVEN[0], ("sample.ko", other.file()), GIVEN[2])
+    assert deviations(text.images + data.images) == []
+    for gaps in (text.gaps, data.gaps):
+        assert [gap.what for gap in gaps] == ["sample", "sample.ko"]
+
+
+def test_a_module_that_no_file_has_is_a_gap() -> None:
+    text, data = compared(host(), *GIVEN[:2])
+    assert text.gaps == data.gaps == (Gap("user", "no file that was given has it"),)
+
+
+def test_modules_without_the_kernel_leave_it_open() -> None:
+    text, data = compared(host(), *GIVEN[1:])
+    assert text.gaps == data.gaps == (Gap("kernel", "no file that was given has it"),)
+
+
+def test_types_alone_are_nothing_to_compare_with() -> None:
+    image = host()
+    for given in ((), (("types.btf", image.types.btf),)):
+        found = subject(image, given)
+        assert isinstance(vendor_text(found), Absent)
+        assert isinstance(vendor_data(found), Absent)
+
+
+def test_a_file_of_no_use_is_named() -> None:
+    text, data = compared(
+        host(),
+        *GIVEN,
+        ("doc.deb", deb({"./usr/share/doc/x": b"x"}, name="linux-doc")),
+        ("foreign.ko", ShippedModule("foreign").file()),
+    )
+    assert text.unused == data.unused
+    assert [name.partition(",")[0] for name in text.unused] == ["linux-doc 6.12-1", "foreign.ko"]
+    assert text.gaps == ()
+
+
+def test_files_of_no_use_alone_are_the_reason() -> None:
+    why = refusals(host(), ("doc.deb", deb({}, name="linux-doc")))
+    assert why.startswith("linux-doc 6.12-1, which has neither")
+
+
+def test_a_damaged_file_is_a_gap_and_what_it_gave_before_stays() -> None:
+    whole = archive({f"./boot/vmlinuz-{RELEASE}": KERNEL_IMAGE, f"./lib/modules/{RELEASE}/sample.ko": SAMPLE.file()})
+    cut = deb({}, data=whole[: whole.index(b"./lib/modules") + 1024])
+    text, data = compared(host(), ("linux.deb", cut))
+    assert [image.name for image in text.images] == ["kernel"]
+    for gaps in (text.gaps, data.gaps):
+        assert [gap.what for gap in gaps] == ["linux-image-test 6.12-1", "sample", "user"]
+        assert "cut off" in gaps[0].why
