@@ -294,3 +294,51 @@ def test_a_damaged_file_is_a_gap_and_what_it_gave_before_stays() -> None:
     for gaps in (text.gaps, data.gaps):
         assert [gap.what for gap in gaps] == ["linux-image-test 6.12-1", "sample", "user"]
         assert "cut off" in gaps[0].why
+
+
+def listed(image: KernelImage, module: str, section: str) -> tuple[int, str]:
+    """Address of an entry of a module's list of sections, and its path."""
+    attributes = image.at[f"sections of {module}"]
+    place = image.at[f"{module} {section}"]
+    for index in range(16):
+        path = f"attrs[{index}].address"
+        if image.word(attributes + image.types.offset("module_sect_attrs", path)) == place:
+            return attributes, path
+    raise AssertionError(section)
+
+
+@pytest.mark.parametrize("section", [".text", ".rodata", ".return_sites"])
+@pytest.mark.parametrize("where", [0, "data", "elsewhere"])
+def test_a_section_that_is_said_to_be_elsewhere_is_a_gap(section: str, where: int | str) -> None:
+    """Whoever changes code could forge the list of sections as well, so that nothing is compared with it."""
+    image = host()
+    attributes, path = listed(image, "user", section)
+    image.poke(image.at["user .text"] + 1, b"\x90")
+    place = {"data": image.at["user .data"], "elsewhere": image.at["sample .text"]}.get(str(where), 0)
+    image.member("module_sect_attrs", attributes, path, place)
+    text, data = compared(image, *GIVEN)
+    gaps = {gap.what for gap in (text if section == ".text" else data).gaps}
+    assert f"{section} of user" in gaps
+
+
+def test_text_of_the_kernel_outside_of_its_bounds_is_a_gap() -> None:
+    image = host()
+    image.name("_stext", TEXT + 16, "T")
+    image.name("__start_rodata", KERNEL.CONSTANTS + 16, "R")
+    image.put_tables()
+    text, data = compared(image, *GIVEN)
+    assert ".text of kernel" in {gap.what for gap in text.gaps}
+    assert ".rodata of kernel" in {gap.what for gap in data.gaps}
+
+
+def test_a_call_into_a_module_that_is_not_needed_is_a_change() -> None:
+    """A loaded module may name its functions as it likes; only those that the file says it needs can be called."""
+    rogue = ShippedModule("aaa", b"\x55" * 20)
+    rogue.elf.symbol("sample_read", rogue.text, 8)
+    image = running(KERNEL, rogue, SAMPLE, USER)
+    text, _ = compared(image, *GIVEN, ("aaa.ko", rogue.file()))
+    assert deviations(text.images) == []
+    call = image.at["user .text"] + 32 + 5
+    image.poke(call + 1, (image.at["aaa .text"] + 8 - call - 5).to_bytes(4, "little", signed=True))
+    text, _ = compared(image, *GIVEN, ("aaa.ko", rogue.file()))
+    assert [(one.kind, one.address) for one in deviations(text.images)] == [("text", call + 1)]

@@ -121,6 +121,11 @@ class _Run:
 
     def _compare(self, match: Match) -> None:
         name = match.name
+        for section in match.astray:
+            gaps = self.text_gaps if section.executable else self.data_gaps
+            gaps.append(
+                Gap(f"{section.name} of {name}", "it is not where such sections belong, as far as memory tells")
+            )
         code = self.codes.get(name)
         symbols = self.system.symbols_of(name)
         if code is not None and symbols is not None:

@@ -9,13 +9,17 @@ from typing import NamedTuple
 
 import numpy as np
 
-from hypervigil.core.errors import UnsupportedEvidence
+from hypervigil.core.errors import DecodeError, UnsupportedEvidence
 from hypervigil.linux.text.code import U8, U64
 from hypervigil.linux.vendor.built import Built, Part
-from hypervigil.linux.vendor.elf import ALLOC, EXEC, WRITE, ElfFile, Rows, text_at
+from hypervigil.linux.vendor.elf import ALLOC, EXEC, WRITE, ElfFile, Rows, Section, text_at
 
 _UNDEFINED, _ABSOLUTE = 0, 0xFFF1
 _PER_CPU = ".data..percpu"
+_INIT, _EXIT = ".init", ".exit"
+_NOT_KEPT = frozenset({".modinfo", "__versions", "__version_ext_crcs", "__version_ext_names"})
+"""Sections that the loader reads and does not load (rewrite_section_headers, elf_validity_cache_copy)."""
+
 _NOBITS = 8
 _WEAK = 2
 _MODULO = 1 << 64
@@ -34,12 +38,14 @@ class Loaded(NamedTuple):
         places: virtual address of each section by its name.
         per_cpu: address of its per-CPU variables.
         resolve: gives the addresses of other objects' symbols.
+        unloads: whether its kernel can unload modules; else what they need for that is freed with their init memory.
     """
 
     name: str
     places: Mapping[str, int]
     per_cpu: int
     resolve: Resolve
+    unloads: bool = True
 
 
 class Laid(NamedTuple):
@@ -61,7 +67,7 @@ def build_module(elf: ElfFile, source: str, loaded: Loaded) -> Laid:
     """Lay a module out.
 
     Raises:
-        DecodeError: a section lies outside of the file.
+        DecodeError: a section lies outside of the file, or a relocation outside of its section or of the symbols.
         UnsupportedEvidence: a relocation of a type that kernels do not apply.
     """
     bases = _bases(elf, loaded)
@@ -74,7 +80,7 @@ def build_module(elf: ElfFile, source: str, loaded: Loaded) -> Laid:
             continue
         base = bases[section.number]
         data: U8 = np.frombuffer(elf.content(section), np.uint8).copy()
-        relocations = elf.relocations(section)
+        relocations = _sound(elf.relocations(section), section, len(data), len(rows))
         numbers = relocations["symbol"].tolist()
         known = {number: _value(rows, number, strings, bases, loaded.resolve, undefined) for number in set(numbers)}
         values = np.array([(known[number] or 0) % _MODULO for number in numbers], np.uint64)
@@ -87,6 +93,32 @@ def build_module(elf: ElfFile, source: str, loaded: Loaded) -> Laid:
         executable, writable = bool(section.flags & EXEC), bool(section.flags & WRITE)
         parts.append(Part(section.name, base, data, executable, writable))
     return Laid(Built(loaded.name, source, tuple(parts)), tuple(undefined), tuple(unplaced))
+
+
+def is_kept(section: Section, *, unloads: bool) -> bool:
+    """Whether a module keeps a section of text or constants as long as it is loaded."""
+    name = section.name
+    if not section.flags & ALLOC or section.flags & WRITE or not section.size or section.kind == _NOBITS:
+        return False
+    if name in _NOT_KEPT or name == _PER_CPU:
+        return False
+    return not name.startswith(_INIT if unloads else (_INIT, _EXIT))
+
+
+def _sound(relocations: Rows, section: Section, size: int, symbols: int) -> Rows:
+    """The relocations of a section that the loader would apply, each within the section and with a symbol.
+
+    Raises:
+        DecodeError: one has no place in the section, or no symbol.
+    """
+    rows: Rows = relocations[relocations["type"] != 0]
+    widths = np.array([_FORMULAS.get(kind, (0, False))[0] for kind in rows["type"].tolist()], np.uint64)
+    fits = (rows["offset"] <= np.uint64(size)) & (
+        widths <= np.uint64(size) - np.minimum(rows["offset"], np.uint64(size))
+    )
+    if not fits.all() or (rows["symbol"] >= symbols).any():
+        raise DecodeError("module", f"a relocation of {section.name} outside of it, or of a symbol that is none")
+    return rows
 
 
 def _bases(elf: ElfFile, loaded: Loaded) -> dict[int, int]:
@@ -104,8 +136,6 @@ def _value(
     rows: Rows, number: int, strings: bytes, bases: Mapping[int, int], resolve: Resolve, undefined: dict[str, None]
 ) -> int | None:
     """The value of a symbol; None where the place of its section is not known. A name that nobody defines is noted."""
-    if number >= len(rows):
-        return 0
     row = rows[number]
     home, value = int(row["shndx"]), int(row["value"])
     if home == _ABSOLUTE:
@@ -123,12 +153,10 @@ def _value(
 def _apply(data: U8, base: int, relocations: Rows, values: U64) -> None:
     kinds = relocations["type"]
     for kind in sorted(set(kinds.tolist())):
-        if not kind:
-            continue
         if kind not in _FORMULAS:
             raise UnsupportedEvidence(f"a module with relocations of type {kind}")
         width, from_place = _FORMULAS[kind]
-        chosen = np.flatnonzero((kinds == kind) & (relocations["offset"] <= np.uint64(max(0, len(data) - width))))
+        chosen = np.flatnonzero(kinds == kind)
         at = relocations["offset"][chosen].astype(np.int64)
         result = values[chosen] + relocations["addend"][chosen].astype(np.uint64)
         if from_place:
