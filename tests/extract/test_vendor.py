@@ -1,10 +1,12 @@
 """Text and read-only data against files that a vendor shipped: memory that was made from these very files."""
 
 import gzip
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
-from hypervigil.core.errors import EvidenceError
+from hypervigil.core.errors import EvidenceError, MissingMemory
 from hypervigil.core.facts import Absent, Gap
 from hypervigil.extract.loading import Subject
 from hypervigil.extract.vendor import vendor_data, vendor_text
@@ -13,6 +15,11 @@ from hypervigil.facts.kernel import VendorData, VendorText
 from hypervigil.linux.census import Census
 from hypervigil.linux.reference import open_reference
 from hypervigil.linux.system import System
+from hypervigil.linux.text.code import Code
+from hypervigil.linux.text.registry import Registry
+from hypervigil.linux.vendor.comparison import Compared, compare_text
+from hypervigil.linux.vendor.files import Source
+from hypervigil.linux.vendor.matching import Failure, Match, Mismatch, each_match
 from hypervigil.memory.reader import Reader
 from tests.decode.test_bzimage import bzimage
 from tests.decode.test_deb import member
@@ -342,3 +349,51 @@ def test_a_call_into_a_module_that_is_not_needed_is_a_change() -> None:
     image.poke(call + 1, (image.at["aaa .text"] + 8 - call - 5).to_bytes(4, "little", signed=True))
     text, _ = compared(image, *GIVEN, ("aaa.ko", rogue.file()))
     assert [(one.kind, one.address) for one in deviations(text.images)] == [("text", call + 1)]
+
+
+def test_a_second_file_of_an_object_takes_nothing_back() -> None:
+    """Whoever hands over a file that fits the change does not hide it from the vendor's own."""
+    image = host()
+    image.poke(KERNEL.WRITE + 0x1C, b"\xc2")
+    forged = ShippedKernel()
+    forged.pieces = [
+        piece._replace(data=piece.data.replace(b"\xff\x00\xc3", b"\xff\x00\xc2")) for piece in forged.pieces
+    ]
+    for given in ((*GIVEN, ("forged", forged.file())), (("forged", forged.file()), *GIVEN)):
+        text, _ = compared(image, *given)
+        assert [(one.name, one.reference) for one in text.images[:2]] == [("kernel", "forged"), ("kernel", "vmlinux")]
+        assert [one.address for one in deviations(text.images)] == [KERNEL.WRITE + 0x1C]
+
+
+def test_the_same_change_is_told_once() -> None:
+    image = host()
+    image.poke(KERNEL.WRITE + 0x1C, b"\xc2")
+    text, _ = compared(image, *GIVEN, ("linux.deb", package()))
+    assert len(text.images) == 6
+    assert len(deviations(text.images)) == 1
+
+
+def test_the_files_are_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[str] = []
+
+    def reading(system: System, source: Source) -> Iterator[Match | Mismatch | Failure]:
+        read.append(source.name)
+        return each_match(system, source)
+
+    monkeypatch.setattr("hypervigil.extract.vendor.each_match", reading)
+    compared(host(), *GIVEN)
+    refusals(host(), ("vmlinux", ShippedKernel(b"\xab" * 20).file()))
+    assert read == ["vmlinux", "sample.ko", "user.ko", "vmlinux"]
+
+
+def test_text_that_cannot_be_compared_is_a_gap_and_the_rest_is_compared(monkeypatch: pytest.MonkeyPatch) -> None:
+    def failing(system: System, registry: Registry, code: Code, *rest: Any) -> Compared:  # noqa: ANN401 - handed on
+        if code.owner == "sample":
+            raise MissingMemory(code.start, 1)
+        return compare_text(system, registry, code, *rest)
+
+    monkeypatch.setattr("hypervigil.extract.vendor.compare_text", failing)
+    text, data = compared(host(), *GIVEN)
+    assert [image.name for image in text.images] == ["kernel", "user"]
+    assert [gap.what for gap in text.gaps] == ["text of sample"]
+    assert [image.name for image in data.images] == ["kernel", "sample", "user"]
