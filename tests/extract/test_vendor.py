@@ -244,8 +244,9 @@ def test_a_kernel_of_another_build_is_refused_by_name() -> None:
 
 def test_a_module_of_another_build_beside_the_kernel_is_a_deviation() -> None:
     other = ShippedModule("sample", b"\x99" * 20)
-    text, _ = compared(host(), ("linux.deb", package(KERNEL, other, USER)))
+    text, data = compared(host(), ("linux.deb", package(KERNEL, other, USER)))
     (one,) = deviations(text.images)
+    assert [gap.what for gap in data.gaps] == ["read-only data of sample"]
     assert (one.kind, one.symbol) == ("build id", "build id of sample")
     assert (one.found, one.expected) == (bytes(range(40, 60)).hex(), ("99" * 20,))
 

@@ -181,6 +181,7 @@ class _Run:
 
     def _impostor(self, other: Mismatch) -> None:
         """A module of another build than the one in the package of this very kernel."""
+        self.data_gaps.append(Gap(f"read-only data of {other.name}", f"{other.label} {other}"))
         found = note_change(self.system, other.name, other.found, other.wanted)
         if found is None:
             self.text_gaps.append(Gap(f"text of {other.name}", f"{other.label} {other}"))
