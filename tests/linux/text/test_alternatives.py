@@ -73,3 +73,26 @@ def test_entries_of_one_place_are_one_alternative() -> None:
 
 def test_an_entry_of_no_length_is_none() -> None:
     assert alternatives(place(World(), {".altinstructions": Table(DATA, entry(0, AT, 0, OTHER, 3))})) == []
+
+
+MOVED = 0x3A8_0000
+
+
+@pytest.mark.parametrize(
+    ("distance", "lawful"),
+    [(0x1234 + OTHER - AT - MOVED, True), (0x1234 + OTHER - AT, True), (0x1234 - MOVED, False), (0x1234 + 1, False)],
+)
+def test_a_replacement_of_a_kernel_that_does_not_say_what_moves(distance: int, lawful: bool) -> None:  # noqa: FBT001 - a case
+    """Its distance to a per-CPU variable shrinks by how far the kernel was moved, and follows it to the place."""
+
+    def store(distance: int) -> bytes:
+        return b"\x65\x48\xc7\x05" + (distance % (1 << 32)).to_bytes(4, "little") + b"\xff\xff\xff\xff"
+
+    made = built(store(distance), b"", original=b"\x90" * 12)
+    table = Table(DATA, entry(0, AT, 12, OTHER, 12))
+
+    def as_built(address: int, size: int) -> bytes:
+        return store(0x1234)[:size] if address == OTHER else b""
+
+    moved = made._replace(tables={".altinstructions": table}, as_built=as_built, moved_by=MOVED)
+    assert alternative_sites(moved).lawful().tolist() == [lawful]

@@ -98,7 +98,7 @@ class ShippedKernel:
         put(self.READ, b"\xf3\x0f\x1e\xfa" + jump(self.RETURN, self.THUNK))
         put(self.WRITE, b"\x48\xc7\xc0" + struct.pack("<I", self.CONSTANTS % (1 << 32)))
         put(self.WRITE + 7, b"\x48\xb8" + struct.pack("<Q", self.CONSTANTS))
-        put(self.WRITE + 0x11, b"\x48\x8b\x05" + struct.pack("<i", 0x1234))
+        put(self.WRITE + 0x11, b"\x48\x8b\x05" + struct.pack("<I", (0x28 - self.WRITE - 0x18) % (1 << 32)))
         put(self.LOCK, b"\xf0\x48\xff\x00\xc3")
         put(self.LABEL, b"\x0f\x1f\x44\x00\x00\xc3")
         put(self.ALTERNATIVE, b"\x0f\x1f\x44\x00\x00\xc3")
@@ -127,14 +127,25 @@ class ShippedKernel:
         words = [0, *self.wide, *middle, 0, *self.narrow]
         return b"".join(struct.pack("<I", (word - OFFSET) % (1 << 32) if word else 0) for word in words)
 
-    def elf(self, *, symbols: bool = False) -> Elf:
-        """The file without what follows it."""
+    def elf(self, *, symbols: bool = False, kept: bool = False) -> Elf:
+        """The file without what follows it; the linker may have kept its relocations, which tell what moves too."""
         made = Elf(elf.EXECUTABLE)
         for piece in self.linked():
             kind = elf.NOTE if piece.name == ".notes" else elf.PROGBITS
             made.section(piece.name, piece.data, piece.flags, kind=kind, address=piece.address)
         for name, (address, _) in self.symbols().items() if symbols else ():
             made.symbol(name, 1 if address < RODATA else 3, address - OFFSET)
+        if kept:
+            per_cpu = made.section(".data..percpu", bytes(32), elf.ALLOC | elf.WRITE)
+            variable, function = made.symbol("variable", per_cpu, 8), made.symbol("function", 1, TEXT - OFFSET)
+            for places, kind, symbol in (
+                (self.narrow, elf.ABS32S, function),
+                (self.inverse, elf.PC32, variable),
+                (self.wide, elf.ABS64, function),
+            ):
+                for place in places:
+                    home = next(n for n, p in enumerate(self.pieces, 1) if p.address <= place < p.address + len(p.data))
+                    made.relocate(home, place - OFFSET, kind, symbol)
         return made
 
     def file(self, *, inverse: bool = True, symbols: bool = False) -> bytes:

@@ -20,6 +20,7 @@ _REPLACEMENT_AT = 4
 _LEAST_ENTRY = 12
 _BY_POINTER = b"\xff\x15"
 _CALL = 6
+_NARROW = 1 << 32
 
 
 class Alternative(NamedTuple):
@@ -96,20 +97,25 @@ def is_replaced(place: Place, one: Alternative) -> bool:
     found = place.code.piece(one.address, one.size)
     wanted = [(at, text) for at, size in one.replacements for text in _replacement(place, at, size)]
     if place.moved_by:
-        wanted += [(at, _moved(text, found, place.moved_by)) for at, text in wanted]
+        wanted += [(at, _moved(text, found, at - one.address, place.moved_by)) for at, text in wanted]
     for _, text in wanted:
         if text and found.startswith(text) and not may_branch(text) and _padded(found[len(text) :]):
             return True
     return any(same(found, one.address, text, at) for at, text in wanted)
 
 
-def _moved(text: bytes, found: bytes, offset: int) -> bytes:
-    """A replacement whose 32-bit numbers are moved where those that were found are moved by exactly the offset."""
+def _moved(text: bytes, found: bytes, away: int, offset: int) -> bytes:
+    """A replacement whose 32-bit numbers are moved where those that were found are moved by exactly the offset.
+
+    Distances to per-CPU variables move back by it, and also by how far the replacement stands away from its place.
+    """
     result = bytearray(text)
     for at in range(min(len(text), len(found)) - 3):
         mine, built = (int.from_bytes(data[at : at + 4], "little") for data in (found, text))
-        if (mine - built) % (1 << 32) == offset % (1 << 32):
+        if (mine - built) % _NARROW == offset % _NARROW:
             result[at : at + 4] = found[at : at + 4]
+        elif (mine - built) % _NARROW == (away - offset) % _NARROW:
+            result[at : at + 4] = ((built - offset) % _NARROW).to_bytes(4, "little")
     return bytes(result)
 
 
