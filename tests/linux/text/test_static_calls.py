@@ -2,6 +2,7 @@
 
 import pytest
 
+from hypervigil.linux.text.code import Code
 from hypervigil.linux.text.place import Place
 from hypervigil.linux.text.sites import NOP5, Table
 from hypervigil.linux.text.static_calls import static_call_keys, static_call_sites, static_call_trampolines
@@ -74,7 +75,8 @@ def test_anything_else_is_not_lawful(what: str, site: bytes, function: int, tail
     [
         (b"\x65\x48\xc1\x3d\x01\x02\x03\x04\x05", True),
         (b"\x65\x48\xc1\x3d\x01\x02\x03\x04\x06", False),
-        (b"\x90" * 9, False),
+        (b"\x90" * 9, True),  # it goes on into the function
+        (b"\x90" * 8 + b"\xc3", False),
     ],
 )
 def test_a_call_may_be_counted_before_its_function(before: bytes, lawful: bool) -> None:  # noqa: FBT001 - a case
@@ -108,3 +110,33 @@ def test_a_key_holds_a_function(function: int, lawful: bool) -> None:  # noqa: F
 def test_a_key_that_is_not_there_is_told() -> None:
     sites = static_call_sites(built(NOP5[0], FUNCTION, key=DATA + 0x100000))
     assert sites.unseen == (("1 keys of static calls of kernel", "not in the image"),)
+
+
+def conditional(site: bytes, function: int, original: bytes) -> Place:
+    made = built(site, function, tail=True)
+    whole = bytearray(made.code.data)
+    whole[AT - TEXT : AT - TEXT + len(original)] = original
+    return made._replace(original=Code("kernel", TEXT, bytes(whole)))
+
+
+@pytest.mark.parametrize(
+    ("site", "original", "lawful"),
+    [
+        (rel(b"\x0f\x85", AT, FUNCTION), rel(b"\x0f\x85", AT, TRAMPOLINE), True),
+        (rel(b"\x0f\x84", AT, FUNCTION), rel(b"\x0f\x85", AT, TRAMPOLINE), False),
+        (rel(b"\x0f\x85", AT, FUNCTION), rel(b"\xe9", AT, TRAMPOLINE), False),
+        (rel(b"\xe9", AT, FUNCTION), rel(b"\x0f\x85", AT, TRAMPOLINE), False),
+        (rel(b"\xe9", AT, FUNCTION), rel(b"\xe9", AT, TRAMPOLINE), True),
+    ],
+)
+def test_a_conditional_tail_call_stays_one_by_its_condition(site: bytes, original: bytes, lawful: bool) -> None:  # noqa: FBT001 - a case
+    sites = static_call_sites(conditional(site, FUNCTION, original))
+    assert sites.lawful().tolist() == [lawful]
+    assert sites.size.tolist() == [len(site)]
+
+
+def test_a_key_that_is_not_exported_is_named_by_its_trampoline() -> None:
+    """As a module is built; the loader looks the key up."""
+    made = built(rel(b"\xe8", AT, FUNCTION), FUNCTION, key=TRAMPOLINE)
+    assert static_call_sites(made).lawful().tolist() == [False]
+    assert static_call_sites(made._replace(original=made.code)).lawful().tolist() == [True]
