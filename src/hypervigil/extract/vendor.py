@@ -140,6 +140,10 @@ class _Run:
             gaps.append(
                 Gap(f"{section.name} of {name}", "it is not where such sections belong, as far as memory tells")
             )
+        if match.unresolved:
+            gap = Gap(f"what {name} refers to", f"nobody defines {', '.join(match.unresolved[:8])}")
+            self.text_gaps.append(gap)
+            self.data_gaps.append(gap)
         code = self.codes.get(name)
         symbols = self.system.symbols_of(name)
         if code is not None and symbols is not None:
@@ -150,8 +154,6 @@ class _Run:
 
     def _compare_text(self, match: Match, code: Code, symbols: Symbols) -> None:
         name = match.name
-        if match.unresolved:
-            self.text_gaps.append(Gap(f"text of {name}", f"nobody defines {', '.join(match.unresolved[:8])}"))
         try:
             compared = compare_text(self.system, self.registry, code, match.built, match.tables, symbols)
             self._keep(self.text, self.text_gaps, compared)

@@ -73,7 +73,9 @@ def test_a_symbol_that_nobody_defines_is_named_once() -> None:
     lost = made.symbol("lost", elf.UNDEFINED)
     for offset in (0, 4, 8):
         made.relocate(text, offset, elf.PC32, lost)
-    assert laid(made).undefined == ("lost",)
+    found = laid(made)
+    assert (found.undefined, found.unplaced) == (("lost",), ())
+    assert found.open == tuple((PLACES[".text"] + offset, 4) for offset in (0, 4, 8))
 
 
 def test_places_that_refer_to_a_section_whose_own_is_not_known_are_told() -> None:

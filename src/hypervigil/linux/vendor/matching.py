@@ -151,6 +151,7 @@ def _module(system: System, source: Source, elf: ElfFile, module: Module) -> Mat
     loaded = Loaded(module.name, places, per_cpu, lambda name: _defined(system, name, needed), unloads)
     laid = build_module(elf, source.label, loaded)
     laid.built.settle(_own_places(system, module, laid.unplaced))
+    laid.built.settle((at, data) for at, width in laid.open if (data := _seen(system, at, width)) is not None)
     astray = [
         section for section in elf.sections if is_kept(section, unloads=unloads) and _is_astray(section, loaded, module)
     ]

@@ -54,12 +54,14 @@ class Laid(NamedTuple):
     Attributes:
         built: its sections.
         undefined: names of symbols that nobody defines.
+        open: places, each with its width, that refer to such symbols: what stands there cannot be told.
         unplaced: places, each with its width and whether it counts from itself, that refer to sections whose own place
             is not known: the loader does not list empty ones, but gives them an address.
     """
 
     built: Built
     undefined: tuple[str, ...]
+    open: tuple[tuple[int, int], ...]
     unplaced: tuple[tuple[int, int, bool], ...]
 
 
@@ -74,6 +76,7 @@ def build_module(elf: ElfFile, source: str, loaded: Loaded) -> Laid:
     rows, strings = elf.symbols()
     undefined: dict[str, None] = {}
     unplaced: list[tuple[int, int, bool]] = []
+    unknown: list[tuple[int, int]] = []
     parts = []
     for section in elf.sections:
         if section.number not in bases or section.kind == _NOBITS or section.name == _PER_CPU:
@@ -88,11 +91,13 @@ def build_module(elf: ElfFile, source: str, loaded: Loaded) -> Laid:
         for number, kind, offset in zip(
             numbers, relocations["type"].tolist(), relocations["offset"].tolist(), strict=True
         ):
-            if known[number] is None and kind in _FORMULAS:
+            if known[number] is None and _is_home_of(rows, number):
                 unplaced.append((base + offset, *_FORMULAS[kind]))
+            elif known[number] is None:
+                unknown.append((base + offset, _FORMULAS[kind][0]))
         executable, writable = bool(section.flags & EXEC), bool(section.flags & WRITE)
         parts.append(Part(section.name, base, data, executable, writable))
-    return Laid(Built(loaded.name, source, tuple(parts)), tuple(undefined), tuple(unplaced))
+    return Laid(Built(loaded.name, source, tuple(parts)), tuple(undefined), tuple(unknown), tuple(unplaced))
 
 
 def is_kept(section: Section, *, unloads: bool) -> bool:
@@ -135,7 +140,7 @@ def _bases(elf: ElfFile, loaded: Loaded) -> dict[int, int]:
 def _value(
     rows: Rows, number: int, strings: bytes, bases: Mapping[int, int], resolve: Resolve, undefined: dict[str, None]
 ) -> int | None:
-    """The value of a symbol; None where the place of its section is not known. A name that nobody defines is noted."""
+    """The value of a symbol; None where the place of its section is not known, or nobody defines it, which is noted."""
     row = rows[number]
     home, value = int(row["shndx"]), int(row["value"])
     if home == _ABSOLUTE:
@@ -147,7 +152,13 @@ def _value(
     found = resolve(name) if name else 0
     if found is None and int(row["info"]) >> 4 != _WEAK:
         undefined[name] = None
+        return None
     return found or 0
+
+
+def _is_home_of(rows: Rows, number: int) -> bool:
+    """Whether a symbol is one of the module's own."""
+    return bool(rows["shndx"][number] != _UNDEFINED)
 
 
 def _apply(data: U8, base: int, relocations: Rows, values: U64) -> None:
