@@ -37,8 +37,8 @@ def inline(found: bytes, name: str, *, original: bytes | None = None, function: 
     row = AT.to_bytes(8, "little") + bytes([3, len(found)]) + bytes(6)
     built = b"\xcc" * (AT - TEXT) + (original or b"\xff\x14\x25\0\0\0\x81"[: len(found)])
     made = place(world, {".parainstructions": Table(DATA, row)}, original=built)
-    found: list[bool] = paravirt_sites(made).lawful().tolist()
-    return found
+    lawful: list[bool] = paravirt_sites(made).lawful().tolist()
+    return lawful
 
 
 @pytest.mark.parametrize(
