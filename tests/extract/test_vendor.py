@@ -1,16 +1,16 @@
 """Text and read-only data against files that a vendor shipped: memory that was made from these very files."""
 
-import gzip
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from hypervigil.core.errors import EvidenceError, MissingMemory
-from hypervigil.core.facts import Absent, Gap
-from hypervigil.extract.loading import Subject
+from hypervigil.core.facts import Absent, Gap, Unknown
+from hypervigil.extract.loading import Subject, extract
 from hypervigil.extract.vendor import vendor_data, vendor_text
-from hypervigil.facts.code import CodeImage, Deviation
 from hypervigil.facts.kernel import VendorData, VendorText
 from hypervigil.linux.census import Census
 from hypervigil.linux.reference import open_reference
@@ -20,64 +20,29 @@ from hypervigil.linux.text.registry import Registry
 from hypervigil.linux.vendor.comparison import Compared, compare_text
 from hypervigil.linux.vendor.files import Source
 from hypervigil.linux.vendor.matching import Failure, Match, Mismatch, each_match
-from hypervigil.memory.reader import Reader
-from tests.decode.test_bzimage import bzimage
-from tests.decode.test_deb import member
 from tests.decode.test_tar import archive
+from tests.extract.shipment import (
+    GIVEN,
+    KERNEL,
+    KERNEL_IMAGE,
+    RELEASE,
+    SAMPLE,
+    USER,
+    compared,
+    deb,
+    deviations,
+    host,
+    package,
+    subject,
+)
 from tests.linux.kernel_builder import BUILD_ID, TEXT, KernelImage
 from tests.linux.vendor.shipped import PLAIN_RETURN, ShippedKernel, ShippedModule, jump, running
 
-RELEASE = "6.12.0-0-test"
-KERNEL = ShippedKernel()
-SAMPLE = ShippedModule("sample")
-USER = ShippedModule("user", b"\x77" * 20, calls=("vfs_read", "sample_read"), depends="sample")
-GIVEN = (("vmlinux", KERNEL.file()), ("sample.ko", SAMPLE.file()), ("user.ko", USER.file()))
-KERNEL_IMAGE = bytes(bzimage(gzip.compress(KERNEL.file())))
 FOREIGN = TEXT + 0x300
 
 
-def host() -> KernelImage:
-    return running(KERNEL, SAMPLE, USER)
-
-
-def deb(files: dict[str, bytes], *, name: str = "linux-image-test", data: bytes = b"") -> bytes:
-    control = f"Package: {name}\nVersion: 6.12-1\n".encode()
-    return (
-        b"!<arch>\n"
-        + member("debian-binary", b"2.0\n")
-        + member("control.tar", archive({"./control": control}))
-        + member("data.tar", data or archive(files))
-    )
-
-
-def package(kernel: ShippedKernel = KERNEL, *modules: ShippedModule) -> bytes:
-    files = {f"./boot/vmlinuz-{RELEASE}": bytes(bzimage(gzip.compress(kernel.file())))}
-    for module in modules or (SAMPLE, USER):
-        files[f"./lib/modules/{RELEASE}/kernel/{module.name}.ko"] = module.file()
-    return deb(files)
-
-
-def subject(image: KernelImage, given: tuple[tuple[str, bytes], ...], memory: Reader | None = None) -> Subject:
-    system = System(image.open(memory))
-    return Subject(system, Census(system), tuple(open_reference(name, data) for name, data in given))
-
-
-def compared(
-    image: KernelImage, *given: tuple[str, bytes], memory: Reader | None = None
-) -> tuple[VendorText, VendorData]:
-    found = subject(image, given, memory)
-    text, data = vendor_text(found), vendor_data(found)
-    assert isinstance(text, VendorText)
-    assert isinstance(data, VendorData)
-    return text, data
-
-
-def deviations(images: tuple[CodeImage, ...]) -> list[Deviation]:
-    return [one for image in images for one in image.deviations]
-
-
 @pytest.mark.parametrize(
-    "given",
+    "files",
     [
         GIVEN,
         (("linux.deb", package()),),
@@ -87,8 +52,8 @@ def deviations(images: tuple[CodeImage, ...]) -> list[Deviation]:
     ],
     ids=["files", "package", "vmlinuz", "packages", "symbols"],
 )
-def test_what_was_shipped_is_equal_byte_for_byte(given: tuple[tuple[str, bytes], ...]) -> None:
-    text, data = compared(host(), *given)
+def test_what_was_shipped_is_equal_byte_for_byte(files: tuple[tuple[str, bytes], ...]) -> None:
+    text, data = compared(host(), *files)
     assert deviations(text.images) == deviations(data.images) == []
     assert (text.gaps, data.gaps) == ((), ())
     assert [(image.name, image.compared) for image in text.images] == [("kernel", 0x400), ("sample", 38), ("user", 43)]
@@ -218,17 +183,17 @@ def test_a_page_that_was_built_as_zero_is_as_it_should_be_where_zero_is_seen() -
     made = ShippedModule("empty")
     made.elf.rows[made.rodata] = made.elf.rows[made.rodata]._replace(data=bytes(0x2000), size=0x2000)
     image = running(KERNEL, made)
-    given = (("vmlinux", KERNEL.file()), ("empty.ko", made.file()))
+    files = (("vmlinux", KERNEL.file()), ("empty.ko", made.file()))
     for memory in (image.raw(), image.lime()):
-        _, data = compared(image, *given, memory=memory)
+        _, data = compared(image, *files, memory=memory)
         assert (data.gaps, deviations(data.images)) == ((), [])
     frame = image.physical(image.at["empty .rodata"] + 0x1000) & ~0xFFF
-    _, data = compared(image, *given, memory=image.lime(frame))
+    _, data = compared(image, *files, memory=image.lime(frame))
     assert [gap.what for gap in data.gaps] == ["4,096 bytes of .rodata of empty"]
 
 
-def refusals(image: KernelImage, *given: tuple[str, bytes]) -> str:
-    found = subject(image, given)
+def refusals(image: KernelImage, *files: tuple[str, bytes]) -> str:
+    found = subject(image, files)
     with pytest.raises(EvidenceError) as text:
         vendor_text(found)
     with pytest.raises(EvidenceError) as data:
@@ -271,8 +236,8 @@ def test_modules_without_the_kernel_leave_it_open() -> None:
 
 def test_types_alone_are_nothing_to_compare_with() -> None:
     image = host()
-    for given in ((), (("types.btf", image.types.btf),)):
-        found = subject(image, given)
+    for files in ((), (("types.btf", image.types.btf),)):
+        found = subject(image, files)
         assert isinstance(vendor_text(found), Absent)
         assert isinstance(vendor_data(found), Absent)
 
@@ -360,8 +325,8 @@ def test_a_second_file_of_an_object_takes_nothing_back() -> None:
     forged.pieces = [
         piece._replace(data=piece.data.replace(b"\xff\x00\xc3", b"\xff\x00\xc2")) for piece in forged.pieces
     ]
-    for given in ((*GIVEN, ("forged", forged.file())), (("forged", forged.file()), *GIVEN)):
-        text, _ = compared(image, *given)
+    for files in ((*GIVEN, ("forged", forged.file())), (("forged", forged.file()), *GIVEN)):
+        text, _ = compared(image, *files)
         assert [(one.name, one.reference) for one in text.images[:2]] == [("kernel", "forged"), ("kernel", "vmlinux")]
         assert [one.address for one in deviations(text.images)] == [KERNEL.WRITE + 0x1C]
 
@@ -398,3 +363,28 @@ def test_text_that_cannot_be_compared_is_a_gap_and_the_rest_is_compared(monkeypa
     assert [image.name for image in text.images] == ["kernel", "user"]
     assert [gap.what for gap in text.gaps] == ["text of sample"]
     assert [image.name for image in data.images] == ["kernel", "sample", "user"]
+
+
+HOST = System(host().open())
+
+
+@settings(deadline=None, max_examples=100)
+@given(
+    st.sampled_from(range(len(GIVEN))),
+    st.lists(st.tuples(st.integers(0, 1 << 14), st.integers(0, 255)), min_size=1, max_size=6),
+)
+def test_any_damage_to_a_file_gives_facts_or_a_reason(index: int, changes: list[tuple[int, int]]) -> None:
+    name, whole = GIVEN[index]
+    data = bytearray(whole)
+    for place, value in changes:
+        data[place % len(data)] = value
+    files = [*GIVEN[:index], (name, bytes(data)), *GIVEN[index + 1 :]]
+    try:
+        references = tuple(open_reference(*one) for one in files)
+    except EvidenceError:
+        return
+    for outcome in (
+        extract(vendor_text, found := Subject(HOST, Census(HOST), references)),
+        extract(vendor_data, found),
+    ):
+        assert isinstance(outcome, VendorText | VendorData | Unknown)

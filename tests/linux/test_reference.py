@@ -102,14 +102,15 @@ def test_symbols_are_taken_where_the_image_has_none() -> None:
     assert found == {"vfs_read": "T", "labelled": "t", "asm_label": "T", "runqueues": "D"}
 
 
-def test_types_are_taken_where_the_image_has_none() -> None:
-    for make in (lambda i: given("types", i.types.btf), lambda i: given("vmlinux", vmlinux(i))):
-        image = running(KERNEL)
-        kernel = without(image, "types")
-        with pytest.raises(MissingDescription):
-            kernel.type("struct module")
-        adopt(kernel, (make(image),))
-        assert kernel.type("struct module").size == image.types.size("module")
+@pytest.mark.parametrize("alone", [True, False])
+def test_types_are_taken_where_the_image_has_none(alone: bool) -> None:  # noqa: FBT001 - a case
+    image = running(KERNEL)
+    reference = given("types", image.types.btf) if alone else given("vmlinux", vmlinux(image))
+    kernel = without(image, "types")
+    with pytest.raises(MissingDescription):
+        kernel.type("struct module")
+    adopt(kernel, (reference,))
+    assert kernel.type("struct module").size == image.types.size("module")
 
 
 def test_what_the_image_has_stays() -> None:
