@@ -1,6 +1,6 @@
 """Text and read-only data against files that a vendor shipped: memory that was made from these very files."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -12,6 +12,9 @@ from hypervigil.core.facts import Absent, Gap, Unknown
 from hypervigil.extract.loading import Subject, extract
 from hypervigil.extract.vendor import vendor_data, vendor_text
 from hypervigil.facts.kernel import VendorData, VendorText
+from hypervigil.lab.errors import NotApplicable
+from hypervigil.lab.images import Format
+from hypervigil.lab.kernels import Kernel
 from hypervigil.linux.census import Census
 from hypervigil.linux.reference import open_reference
 from hypervigil.linux.system import System
@@ -20,11 +23,16 @@ from hypervigil.linux.text.registry import Registry
 from hypervigil.linux.vendor.comparison import Compared, compare_text
 from hypervigil.linux.vendor.files import Source
 from hypervigil.linux.vendor.matching import Failure, Match, Mismatch, each_match
+from hypervigil.memory.kernel import open_kernel
+from hypervigil.memory.open import open_image
+from tests.conftest import Produce
 from tests.decode.test_tar import archive
 from tests.extract.shipment import (
+    CHANGED,
     GIVEN,
     KERNEL,
     KERNEL_IMAGE,
+    LAWFUL,
     RELEASE,
     SAMPLE,
     USER,
@@ -32,13 +40,13 @@ from tests.extract.shipment import (
     deb,
     deviations,
     host,
+    listed,
     package,
+    refusals,
     subject,
 )
-from tests.linux.kernel_builder import BUILD_ID, TEXT, KernelImage
-from tests.linux.vendor.shipped import PLAIN_RETURN, ShippedKernel, ShippedModule, jump, running
-
-FOREIGN = TEXT + 0x300
+from tests.linux.kernel_builder import BUILD_ID, TEXT
+from tests.linux.vendor.shipped import ShippedKernel, ShippedModule, running
 
 
 @pytest.mark.parametrize(
@@ -69,14 +77,6 @@ def test_every_kind_of_site_is_counted_in_its_state() -> None:
     ]
 
 
-LAWFUL = {
-    "return": (KERNEL.RETURN, PLAIN_RETURN),
-    "lock prefix": (KERNEL.LOCK, b"\x3e"),
-    "alternative": (KERNEL.ALTERNATIVE, b"\x0f\x01\xcb\x66\x90"),
-    "alternative, padded otherwise": (KERNEL.ALTERNATIVE, b"\x0f\x01\xcb\x90\x90"),
-}
-
-
 @pytest.mark.parametrize("what", LAWFUL)
 def test_a_site_may_hold_what_the_kernel_lawfully_writes_there(what: str) -> None:
     image = host()
@@ -84,28 +84,6 @@ def test_a_site_may_hold_what_the_kernel_lawfully_writes_there(what: str) -> Non
     text, _ = compared(image, *GIVEN)
     assert deviations(text.images) == []
     assert text.gaps == ()
-
-
-CHANGED: dict[str, tuple[int, bytes, str, int, bytes]] = {
-    "text": (KERNEL.WRITE + 0x1C, b"\xc2", "text", KERNEL.WRITE + 0x1C, b"\xc3"),
-    "moved number": (KERNEL.WRITE + 12, b"\x99", "text", KERNEL.WRITE + 12, b"\x81"),
-    "return": (
-        KERNEL.RETURN,
-        jump(KERNEL.RETURN, FOREIGN),
-        "return site",
-        KERNEL.RETURN,
-        jump(KERNEL.RETURN, KERNEL.THUNK),
-    ),
-    "alternative": (
-        KERNEL.ALTERNATIVE,
-        b"\x48\x31\xc0\x66\x90",
-        "alternative",
-        KERNEL.ALTERNATIVE,
-        b"\x0f\x1f\x44\0\0",
-    ),
-    "lock prefix": (KERNEL.LOCK, b"\x90", "lock prefix", KERNEL.LOCK, b"\xf0"),
-    "padding": (TEXT + 0x3F0, b"\xeb\xfe", "text", TEXT + 0x3F0, b"\xcc\xcc"),
-}
 
 
 @pytest.mark.parametrize("what", CHANGED)
@@ -192,16 +170,6 @@ def test_a_page_that_was_built_as_zero_is_as_it_should_be_where_zero_is_seen() -
     assert [gap.what for gap in data.gaps] == ["4,096 bytes of .rodata of empty"]
 
 
-def refusals(image: KernelImage, *files: tuple[str, bytes]) -> str:
-    found = subject(image, files)
-    with pytest.raises(EvidenceError) as text:
-        vendor_text(found)
-    with pytest.raises(EvidenceError) as data:
-        vendor_data(found)
-    assert str(text.value) == str(data.value)
-    return str(text.value)
-
-
 def test_a_kernel_of_another_build_is_refused_by_name() -> None:
     why = refusals(host(), ("vmlinux", ShippedKernel(b"\xab" * 20).file()))
     assert why == f"vmlinux: has kernel of build {'ab' * 20}, in memory is build {BUILD_ID.hex()}"
@@ -267,17 +235,6 @@ def test_a_damaged_file_is_a_gap_and_what_it_gave_before_stays() -> None:
     for gaps in (text.gaps, data.gaps):
         assert [gap.what for gap in gaps] == ["linux-image-test 6.12-1", "sample", "user"]
         assert "cut off" in gaps[0].why
-
-
-def listed(image: KernelImage, module: str, section: str) -> tuple[int, str]:
-    """Address of an entry of a module's list of sections, and its path."""
-    attributes = image.at[f"sections of {module}"]
-    place = image.at[f"{module} {section}"]
-    for index in range(16):
-        path = f"attrs[{index}].address"
-        if image.word(attributes + image.types.offset("module_sect_attrs", path)) == place:
-            return attributes, path
-    raise AssertionError(section)
 
 
 @pytest.mark.parametrize("section", [".text", ".rodata", ".return_sites"])
@@ -388,3 +345,45 @@ def test_any_damage_to_a_file_gives_facts_or_a_reason(index: int, changes: list[
         extract(vendor_data, found),
     ):
         assert isinstance(outcome, VendorText | VendorData | Unknown)
+
+
+KERNELS = ("6.1", *(pytest.param(kernel, marks=pytest.mark.matrix) for kernel in ("5.10", "6.12", "newest")))
+TAMPERED = {"kvm-text-reencoded": "text", "kvm-module-trojaned": "text", "kvm-rodata-changed": "rodata"}
+
+
+def packaged(lab_image: Produce, kernel: Kernel, name: str, scenario: str) -> tuple[VendorText, VendorData]:
+    """The facts about an image of the range, with the packages that its kernel came from."""
+    assert kernel.debs
+    try:
+        made = lab_image(name, scenario)
+    except NotApplicable as reason:
+        pytest.skip(str(reason))
+    system = System(open_kernel(open_image(str(made.images[Format.RAW]))))
+    references = tuple(open_reference(deb.name, deb.read_bytes()) for deb in kernel.debs)
+    found = Subject(system, Census(system), references)
+    text, data = extract(vendor_text, found), extract(vendor_data, found)
+    assert isinstance(text, VendorText)
+    assert isinstance(data, VendorData)
+    return text, data
+
+
+@pytest.mark.lab
+@pytest.mark.parametrize("kernel", KERNELS)
+@pytest.mark.parametrize("scenario", TAMPERED)
+def test_a_change_in_an_image_is_found(
+    lab_image: Produce, lab_kernel: Callable[[str], Kernel], kernel: str, scenario: str
+) -> None:
+    text, data = packaged(lab_image, lab_kernel(kernel), kernel, scenario)
+    found = [one for one in deviations(text.images + data.images) if not one.owner]
+    assert {one.kind for one in found} == {TAMPERED[scenario]}
+    assert {image.name for image in text.images + data.images if image.deviations} <= {"kvm", "kvm_amd"}
+
+
+@pytest.mark.lab
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_a_clean_image_is_as_shipped(lab_image: Produce, lab_kernel: Callable[[str], Kernel], kernel: str) -> None:
+    text, data = packaged(lab_image, lab_kernel(kernel), kernel, "plain")
+    assert deviations(text.images + data.images) == []
+    assert (text.gaps, data.gaps) == ((), ())
+    assert {"kernel", "kvm", "kvm_amd"} <= {image.name for image in text.images}
+    assert sum(image.compared for image in text.images) > 10 << 20
