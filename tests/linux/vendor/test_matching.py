@@ -11,9 +11,9 @@ from hypervigil.linux.system import System
 from hypervigil.linux.vendor.files import recognise
 from hypervigil.linux.vendor.matching import Failure, Match, Mismatch, Stray, each_match
 from tests.decode.test_bzimage import bzimage
-from tests.linux.kernel_builder import BUILD_ID, KernelImage
+from tests.linux.kernel_builder import BUILD_ID, RODATA, TEXT, KernelImage
 from tests.linux.vendor import elf_builder as elf
-from tests.linux.vendor.shipped import MODULE_ID, ShippedKernel, ShippedModule, running
+from tests.linux.vendor.shipped import MODULE_ID, Piece, ShippedKernel, ShippedModule, running
 from tests.linux.vendor.test_files import deb
 
 KERNEL, SAMPLE = ShippedKernel(), ShippedModule("sample")
@@ -143,6 +143,29 @@ def test_text_where_data_belongs_is_astray() -> None:
     (one,) = said(image, "user.ko", USER.file())
     assert isinstance(one, Match)
     assert one.astray == (Stray(".text", executable=True),)
+
+
+@pytest.mark.parametrize(
+    ("symbol", "address", "astray"),
+    [
+        ("_stext", TEXT + 16, [".text"]),
+        ("_etext", TEXT + KERNEL.TEXT_SIZE - 1, [".text"]),
+        ("__start_rodata", KERNEL.CONSTANTS + 16, [".rodata"]),
+        ("__end_rodata", KERNEL.CONSTANTS + 0x200, [".notes"]),
+        ("__end_rodata", KERNEL.CONSTANTS - 0x200, [".rodata", ".notes"]),
+    ],
+)
+def test_what_symbols_leave_out_of_the_kernel_is_astray(symbol: str, address: int, astray: list[str]) -> None:
+    kernel = ShippedKernel()
+    kernel.pieces.append(Piece(".data", RODATA + 0x2080, b"data" * 4, elf.ALLOC | elf.WRITE))
+    for place, expected in ((None, []), (address, astray)):
+        image = running(kernel)
+        if place is not None:
+            image.symbols[symbol] = (place, "T")
+            image.put_tables()
+        (one,) = said(image, "vmlinux", kernel.file())
+        assert isinstance(one, Match)
+        assert [stray.name for stray in one.astray] == expected
 
 
 HOST = System(host().open())

@@ -23,8 +23,8 @@ _BETWEEN_SYMBOLS = (
     (JUMP_LABELS, "__start___jump_table", "__stop___jump_table"),
     (STATIC_CALLS, "__start_static_call_sites", "__stop_static_call_sites"),
 )
-_BOUNDS = ((".text", "_stext", "_etext"), (".rodata", "__start_rodata", "__end_rodata"))
-"""Sections of every kernel, and the symbols between which they stand (include/asm-generic/vmlinux.lds.h)."""
+_TEXT, _CONSTANTS, _DATA = ".text", ".rodata", ".data"
+"""Where a kernel's text, its constants and its data begin (arch/x86/kernel/vmlinux.lds.S)."""
 
 _SLACK = 8
 _GLOBAL = frozenset("ABCDRTVW")
@@ -122,12 +122,18 @@ def _kernel(system: System, source: Source, elf: ElfFile) -> Match | Mismatch:
 
 def _kernel_strays(system: System, built: Built) -> Iterator[Stray]:
     """Text and constants that lie outside of the bounds that the symbols give the kernel's."""
-    for name, low, high in _BOUNDS:
+    starts = {part.name: part.address for part in built.parts}
+    first = starts.get(_CONSTANTS, 0)
+    for part in built.parts:
+        if part.name == _TEXT:
+            low, high = "_stext", "_etext"
+        elif part.name == _CONSTANTS or (not part.executable and first < part.address < starts.get(_DATA, 0)):
+            low, high = "__start_rodata", "__end_rodata"
+        else:
+            continue
         start, end = system.kernel.symbols.find(low), system.kernel.symbols.find(high)
-        for part in built.parts:
-            inside = start is not None and end is not None and start <= part.address and part.end <= end
-            if part.name == name and not inside:
-                yield Stray(name, part.executable)
+        if start is None or end is None or not (start <= part.address and part.end <= end):
+            yield Stray(part.name, part.executable)
 
 
 def _seen(system: System, address: int, size: int) -> bytes | None:
