@@ -5,14 +5,20 @@ import gzip
 import pytest
 
 from hypervigil.core.errors import EvidenceError
-from hypervigil.extract.loading import Subject
+from hypervigil.extract.loading import Subject, extract
 from hypervigil.extract.vendor import vendor_data, vendor_text
 from hypervigil.facts.code import CodeImage, Deviation
 from hypervigil.facts.kernel import VendorData, VendorText
+from hypervigil.lab.errors import NotApplicable
+from hypervigil.lab.images import Format
+from hypervigil.lab.kernels import Kernel
 from hypervigil.linux.census import Census
 from hypervigil.linux.reference import open_reference
 from hypervigil.linux.system import System
+from hypervigil.memory.kernel import open_kernel
+from hypervigil.memory.open import open_image
 from hypervigil.memory.reader import Reader
+from tests.conftest import Produce
 from tests.decode.test_bzimage import bzimage
 from tests.decode.test_deb import member
 from tests.decode.test_tar import archive
@@ -118,3 +124,19 @@ def listed(image: KernelImage, module: str, section: str) -> tuple[int, str]:
         if image.word(attributes + image.types.offset("module_sect_attrs", path)) == place:
             return attributes, path
     raise AssertionError(section)
+
+
+def packaged(lab_image: Produce, kernel: Kernel, name: str, scenario: str) -> tuple[VendorText, VendorData]:
+    """The facts about an image of the range, with the packages that its kernel came from."""
+    assert kernel.debs
+    try:
+        made = lab_image(name, scenario)
+    except NotApplicable as reason:
+        pytest.skip(str(reason))
+    system = System(open_kernel(open_image(str(made.images[Format.RAW]))))
+    references = tuple(open_reference(deb.name, deb.read_bytes()) for deb in kernel.debs)
+    found = Subject(system, Census(system), references)
+    text, data = extract(vendor_text, found), extract(vendor_data, found)
+    assert isinstance(text, VendorText)
+    assert isinstance(data, VendorData)
+    return text, data

@@ -12,8 +12,6 @@ from hypervigil.core.facts import Absent, Gap, Unknown
 from hypervigil.extract.loading import Subject, extract
 from hypervigil.extract.vendor import vendor_data, vendor_text
 from hypervigil.facts.kernel import VendorData, VendorText
-from hypervigil.lab.errors import NotApplicable
-from hypervigil.lab.images import Format
 from hypervigil.lab.kernels import Kernel
 from hypervigil.linux.census import Census
 from hypervigil.linux.reference import open_reference
@@ -23,8 +21,6 @@ from hypervigil.linux.text.registry import Registry
 from hypervigil.linux.vendor.comparison import Compared, compare_text
 from hypervigil.linux.vendor.files import Source
 from hypervigil.linux.vendor.matching import Failure, Match, Mismatch, each_match
-from hypervigil.memory.kernel import open_kernel
-from hypervigil.memory.open import open_image
 from tests.conftest import Produce
 from tests.decode.test_tar import archive
 from tests.extract.shipment import (
@@ -42,6 +38,7 @@ from tests.extract.shipment import (
     host,
     listed,
     package,
+    packaged,
     refusals,
     subject,
 )
@@ -322,6 +319,25 @@ def test_text_that_cannot_be_compared_is_a_gap_and_the_rest_is_compared(monkeypa
     assert [image.name for image in data.images] == ["kernel", "sample", "user"]
 
 
+def test_what_nobody_defines_leaves_text_and_data_open() -> None:
+    lost = ShippedModule("user", b"\x77" * 20, calls=("vfs_read", "nobody"), depends="sample")
+    text, data = compared(host(), *GIVEN[:2], ("user.ko", lost.file()))
+    assert text.gaps == data.gaps == (Gap("what user refers to", "nobody defines nobody"),)
+    assert deviations(text.images + data.images) == []
+
+
+def test_what_the_kernel_has_registered_and_cannot_be_read_leaves_text_open() -> None:
+    image = host()
+    del image.symbols["vmap_area_list"]
+    image.put_tables()
+    text, data = compared(image, *GIVEN)
+    assert "vmap areas" in {gap.what for gap in text.gaps}
+    assert data.gaps == ()
+    image.poke(image.symbols["modules"][0], bytes(8))
+    for found in compared(image, *GIVEN):
+        assert any("module list" in gap.what for gap in found.gaps)
+
+
 HOST = System(host().open())
 
 
@@ -349,22 +365,6 @@ def test_any_damage_to_a_file_gives_facts_or_a_reason(index: int, changes: list[
 
 KERNELS = ("6.1", *(pytest.param(kernel, marks=pytest.mark.matrix) for kernel in ("5.10", "6.12", "newest")))
 TAMPERED = {"kvm-text-reencoded": "text", "kvm-module-trojaned": "text", "kvm-rodata-changed": "rodata"}
-
-
-def packaged(lab_image: Produce, kernel: Kernel, name: str, scenario: str) -> tuple[VendorText, VendorData]:
-    """The facts about an image of the range, with the packages that its kernel came from."""
-    assert kernel.debs
-    try:
-        made = lab_image(name, scenario)
-    except NotApplicable as reason:
-        pytest.skip(str(reason))
-    system = System(open_kernel(open_image(str(made.images[Format.RAW]))))
-    references = tuple(open_reference(deb.name, deb.read_bytes()) for deb in kernel.debs)
-    found = Subject(system, Census(system), references)
-    text, data = extract(vendor_text, found), extract(vendor_data, found)
-    assert isinstance(text, VendorText)
-    assert isinstance(data, VendorData)
-    return text, data
 
 
 @pytest.mark.lab

@@ -137,6 +137,17 @@ def test_only_numbers_that_may_be_places_in_the_kernel_move(value: int, follows:
     assert (parts(built)[".text"][1] == bytes(text)) == follows
 
 
+@pytest.mark.parametrize(("target", "follows"), [(0, True), (0xF_FFFF, True), (0x10_0000, False), (0x7000_0000, False)])
+def test_only_distances_to_per_cpu_variables_move_back(target: int, follows: bool) -> None:  # noqa: FBT001 - a case
+    kernel = ShippedKernel()
+    text = bytearray(kernel.pieces[0].data)
+    struct.pack_into("<I", text, INSIDE, (target - TEXT - INSIDE - 4) % (1 << 32))
+    kernel.pieces[0] = kernel.pieces[0]._replace(data=bytes(text))
+    kernel.inverse.append(TEXT + INSIDE)
+    built = build_kernel(opened(kernel.elf().data()), "x", OFFSET, memory_of(kernel))
+    assert (parts(built)[".text"][1] == bytes(text)) == follows
+
+
 def test_a_change_of_another_size_is_not_followed() -> None:
     changed = ShippedKernel()
     text = bytearray(changed.pieces[0].data)
