@@ -199,6 +199,20 @@ def test_a_symbol_that_is_elsewhere_is_named() -> None:
     assert len(found) == 1  # that of all symbols together
 
 
+def test_a_name_that_either_has_twice_is_not_compared() -> None:
+    image = running(KERNEL)
+    file = vmlinux(image)
+    for name in ("vfs_read", "vfs_write"):
+        image.symbols[name] = (image.symbols[name][0] + 0x10, "T")
+    image.put_tables()
+    twice = KERNEL.elf()
+    for name in ("vfs_read", "vfs_read", "vfs_write"):
+        twice.symbol(name, 1, image.symbols[name][0] - 0x10 - OFFSET)
+    assert "address of vfs_read" in contradictions(said(image, given("vmlinux", file)))
+    found = contradictions(said(image, given("vmlinux", twice.data())))
+    assert sorted(found) == ["address of vfs_write", "addresses of 1 symbols"]
+
+
 def test_types_that_differ_are_named() -> None:
     image = running(KERNEL)
     changed = bytearray(image.types.btf)

@@ -87,6 +87,19 @@ def test_a_module_s_are_in_its_read_only_memory_but_for_the_unwinder_s() -> None
     assert [(one.part.name, one.low, one.high, one.sort) for one in found] == [(".rodata", rodata, rodata + 16, None)]
 
 
+def test_what_a_module_makes_read_only_after_init_is_left_out() -> None:
+    image, _ = host()
+    late = image.at["sample .rodata"] & ~0xFFF
+    for index, base, size in ((2, late + 0x1000, 0x1000), (3, late, 0x1000)):
+        image.member("module", image.at["module sample"], f"mem[{index}].base", base)
+        image.member("module", image.at["module sample"], f"mem[{index}].size", size)
+    system = System(image.open())
+    module = system.module("sample")
+    assert module is not None
+    made = Built("sample", "x", (part("__late", late), part(".rodata", late + 0x1000)))
+    assert [one.part.name for one in module_constants(system, module, made)] == [".rodata"]
+
+
 def sorted_by(section: str, data: bytes, at: int = 0x1000) -> bytes:
     image, _ = host()
     (one,) = of_module(part(section, image.at["sample .rodata"], len(data)))

@@ -208,8 +208,9 @@ def test_numbers_are_added_to_modulo_their_width() -> None:
     assert data.tobytes()[4:] == b"\xff" * 8
 
 
-@given(st.lists(st.integers(0, (1 << 64) - 1), max_size=8), st.sampled_from([LINKED, 0, (1 << 64) - 64]))
-def test_only_places_that_have_room_are_taken(places: list[int], start: int) -> None:
+@given(st.lists(st.integers(-40, 40) | st.integers(0, 1 << 63), max_size=8), st.sampled_from([LINKED, 64, 1 << 63]))
+def test_only_places_that_have_room_are_taken(distances: list[int], start: int) -> None:
+    places = [(start + distance) % (1 << 64) for distance in distances]
     found = offsets_in(np.array(places, np.uint64), start, 32, 8).tolist()
     assert found == [place - start for place in places if start <= place <= start + 24]
 
