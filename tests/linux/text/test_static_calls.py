@@ -10,6 +10,7 @@ from hypervigil.linux.text.thunks import Thunks
 from tests.linux.text.world import DATA, MODULE_END, TEXT, WILD, World, place, registers, rel, u64
 
 AT, FUNCTION, RETURN0, WARN, THUNK = TEXT + 0x40, TEXT + 0x200, TEXT + 0x300, TEXT + 0x400, TEXT + 0x500
+AWAY = TEXT + 0x700
 TRAMPOLINE, KEY, TABLE = TEXT + 0x600, DATA + 0x100, DATA + 0x2000
 THUNKS = Thunks((THUNK,), u64(), registers())
 PLAIN = b"\xc3\xcc\xcc\xcc\xcc"
@@ -23,7 +24,12 @@ def built(
     world.put(AT, site)
     world.number(KEY, function)
     world.put(TRAMPOLINE, trampoline)
-    for name, address in (("__static_call_return0", RETURN0), ("__WARN_trap", WARN), ("__SCT__run", TRAMPOLINE)):
+    for name, address in (
+        ("__static_call_return0", RETURN0),
+        ("__WARN_trap", WARN),
+        ("__SCT__run", TRAMPOLINE),
+        ("__static_call_return", AWAY),
+    ):
         world.symbol(name, address)
     world.symbol("__SCK__run", KEY, "D")
     entry = (AT - TABLE).to_bytes(4, "little", signed=True) + (key - TABLE - 4 | tail).to_bytes(
@@ -140,3 +146,9 @@ def test_a_key_that_is_not_exported_is_named_by_its_trampoline() -> None:
     made = built(rel(b"\xe8", AT, FUNCTION), FUNCTION, key=TRAMPOLINE)
     assert static_call_sites(made).lawful().tolist() == [False]
     assert static_call_sites(made._replace(original=made.code)).lawful().tolist() == [True]
+
+
+@pytest.mark.parametrize(("condition", "lawful"), [(b"\x0f\x85", True), (b"\x0f\x84", False)])
+def test_a_conditional_tail_call_of_nothing_leads_to_a_return_by_its_condition(condition: bytes, lawful: bool) -> None:  # noqa: FBT001 - a case
+    made = conditional(rel(condition, AT, AWAY), 0, rel(b"\x0f\x85", AT, TRAMPOLINE))
+    assert static_call_sites(made).lawful().tolist() == [lawful]

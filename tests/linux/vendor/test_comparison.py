@@ -1,6 +1,7 @@
 """What is in memory against what was built, piece by piece."""
 
 import itertools
+import struct
 
 import drgn
 import numpy as np
@@ -83,6 +84,10 @@ def test_a_difference_over_the_edge_of_a_site_is_no_site_s() -> None:
     image.poke(KERNEL.RETURN - 2, b"\x90\x90\x90")
     (one,) = text(image).image.deviations
     assert (one.kind, one.address, one.size) == ("text", KERNEL.RETURN - 2, 3)
+    image = host()
+    image.poke(KERNEL.RETURN, b"\x90" * 6)
+    (one,) = text(image).image.deviations
+    assert (one.kind, one.address, one.size) == ("text", KERNEL.RETURN, 6)
 
 
 def test_a_lawful_site_explains_its_own_bytes_only() -> None:
@@ -97,7 +102,12 @@ def test_what_is_missing_is_not_judged() -> None:
     image.poke(AT, b"\x90")
     image.poke(AT + 0x40, b"\x90")
     whole = image.peek(TEXT, KERNEL.TEXT_SIZE)
-    found = text(image, code=Code("kernel", TEXT, whole, ((AT, AT + 0x20), (TEXT + 0x380, TEXT + 0x2000))))
+    found = text(
+        image,
+        code=Code(
+            "kernel", TEXT, whole, ((AT, AT + 0x20), (TEXT + 0x380, TEXT + 0x2000), (TEXT + 0x3000, TEXT + 0x4000))
+        ),
+    )
     assert [one.address for one in found.image.deviations] == [AT + 0x40]
     assert found.image.compared == KERNEL.TEXT_SIZE - 0x20 - 0x80
 
@@ -143,6 +153,17 @@ def test_a_table_that_cannot_be_understood_is_a_gap(monkeypatch: pytest.MonkeyPa
     found = text(host())
     assert [gap.what for gap in found.gaps] == [".altinstructions of kernel"]
     assert found.image.deviations == ()
+
+
+def test_what_a_site_depends_on_and_is_not_there_is_a_gap() -> None:
+    system = System(host().open())
+    code = read_code(system.kernel, "kernel", TEXT, TEXT + KERNEL.TEXT_SIZE)
+    table = TEXT + 0x10_0000
+    entry = struct.pack("<iiq", KERNEL.LABEL - table, KERNEL.READ - table - 4, 0x7000_0000)
+    made = built()
+    tables = {"__jump_table": Table(table, entry)}
+    found = compare_text(system, read_registry(system, (code,)), code, made, tables, system.kernel.symbols)
+    assert [gap.what for gap in found.gaps] == ["1 keys of jump labels of kernel"]
 
 
 def data(image: KernelImage, name: str, built: bytes, address: int, **bounds: int) -> Compared:
