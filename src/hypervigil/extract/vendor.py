@@ -6,6 +6,8 @@ Both facts come out of one pass over the files that were given, since reading a 
 from functools import lru_cache
 from typing import NamedTuple
 
+import msgspec
+
 from hypervigil.core.errors import EvidenceError, MissingDescription
 from hypervigil.core.facts import Absent, Gap
 from hypervigil.extract.loading import Subject, extracts
@@ -66,17 +68,29 @@ def _trusted(subject: Subject, images: tuple[CodeImage, ...]) -> tuple[str, ...]
     return tuple(sorted({*subject.system.rests_on, *(image.reference for image in images)}))
 
 
-@lru_cache(maxsize=1)
 def _compared(subject: Subject) -> _Outcome:
     """Compare everything that any of the files covers.
 
     Raises:
         MissingDescription: none of them is of this kernel or of a module that is loaded.
     """
+    found = _outcome(subject)
+    if isinstance(found, str):
+        raise MissingDescription(found)
+    return found
+
+
+@lru_cache(maxsize=1)
+def _outcome(subject: Subject) -> _Outcome | str:
+    """What all files gave, or why they gave nothing; kept for the other fact, which asks next."""
     run = _Run(subject.system)
     for source in _objects(subject):
         run.read(source)
     return run.outcome()
+
+
+def _by_name(image: CodeImage) -> tuple[str, str]:
+    return image.name, image.reference
 
 
 class _Run:
@@ -84,8 +98,8 @@ class _Run:
 
     def __init__(self, system: System) -> None:
         self.system = system
-        self.text: dict[str, CodeImage] = {}
-        self.data: dict[str, CodeImage] = {}
+        self.text: list[CodeImage] = []
+        self.data: list[CodeImage] = []
         self.text_gaps: list[Gap] = list(system.modules.gaps)
         self.data_gaps: list[Gap] = list(system.modules.gaps)
         self.refused: list[Gap] = []
@@ -121,6 +135,15 @@ class _Run:
 
     def _compare(self, match: Match) -> None:
         name = match.name
+        for section in match.astray:
+            gaps = self.text_gaps if section.executable else self.data_gaps
+            gaps.append(
+                Gap(f"{section.name} of {name}", "it is not where such sections belong, as far as memory tells")
+            )
+        if match.unresolved:
+            gap = Gap(f"what {name} refers to", f"nobody defines {', '.join(match.unresolved[:8])}")
+            self.text_gaps.append(gap)
+            self.data_gaps.append(gap)
         code = self.codes.get(name)
         symbols = self.system.symbols_of(name)
         if code is not None and symbols is not None:
@@ -131,13 +154,11 @@ class _Run:
 
     def _compare_text(self, match: Match, code: Code, symbols: Symbols) -> None:
         name = match.name
-        if match.unresolved:
-            self.text_gaps.append(Gap(f"text of {name}", f"nobody defines {', '.join(match.unresolved[:8])}"))
-        self._keep(
-            self.text,
-            self.text_gaps,
-            compare_text(self.system, self.registry, code, match.built, match.tables, symbols),
-        )
+        try:
+            compared = compare_text(self.system, self.registry, code, match.built, match.tables, symbols)
+            self._keep(self.text, self.text_gaps, compared)
+        except EvidenceError as fault:
+            self.text_gaps.append(Gap(f"text of {name}", str(fault)))
         self.text_gaps += missing_pages(code)
 
     def _compare_data(self, match: Match) -> None:
@@ -153,32 +174,33 @@ class _Run:
             self.data_gaps.append(Gap(f"read-only data of {name}", str(fault)))
 
     @staticmethod
-    def _keep(images: dict[str, CodeImage], gaps: list[Gap], compared: Compared) -> None:
-        images[compared.image.name] = compared.image
+    def _keep(images: list[CodeImage], gaps: list[Gap], compared: Compared) -> None:
+        """Keep a comparison; what another file said of the same object stays, and is not said twice."""
+        known = {one for image in images if image.name == compared.image.name for one in image.deviations}
+        new = tuple(one for one in compared.image.deviations if one not in known)
+        images.append(msgspec.structs.replace(compared.image, deviations=new))
         gaps += compared.gaps
 
     def _impostor(self, other: Mismatch) -> None:
         """A module of another build than the one in the package of this very kernel."""
+        self.data_gaps.append(Gap(f"read-only data of {other.name}", f"{other.label} {other}"))
         found = note_change(self.system, other.name, other.found, other.wanted)
         if found is None:
-            self.text_gaps.append(Gap(f"text of {other.name}", str(other)))
+            self.text_gaps.append(Gap(f"text of {other.name}", f"{other.label} {other}"))
         else:
-            self.text[other.name] = CodeImage(name=other.name, reference=other.label, compared=1, deviations=(found,))
+            self.text.append(CodeImage(name=other.name, reference=other.label, compared=1, deviations=(found,)))
 
-    def outcome(self) -> _Outcome:
-        """What was compared; every file that gave nothing is a gap, or the reason if none gave anything.
-
-        Raises:
-            MissingDescription: nothing was compared.
-        """
+    def outcome(self) -> _Outcome | str:
+        """What was compared; every file that gave nothing is a gap, or the reason if none gave anything."""
         if not self.text:
             why = "; ".join([*(str(gap) for gap in self.refused), *self.of_no_use])
-            raise MissingDescription(why or "nothing was given that text could be compared with")
+            return why or "nothing was given that text could be compared with"
         known = {KERNEL, *(module.name for module in self.system.modules.items)}
-        lacking = [Gap(name, _NOT_COVERED) for name in known - set(self.text) - set(self.data)]
+        covered = {image.name for image in (*self.text, *self.data)}
+        lacking = [Gap(name, _NOT_COVERED) for name in known - covered]
         return _Outcome(
-            tuple(self.text[name] for name in sorted(self.text)),
-            tuple(self.data[name] for name in sorted(self.data)),
+            tuple(sorted(self.text, key=_by_name)),
+            tuple(sorted(self.data, key=_by_name)),
             tuple(sorted({*self.text_gaps, *self.refused, *lacking})),
             tuple(sorted({*self.data_gaps, *self.refused, *lacking})),
             tuple(self.of_no_use),

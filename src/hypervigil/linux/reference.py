@@ -17,7 +17,7 @@ from hypervigil.core.units import VirtAddr
 from hypervigil.decode.btf import Btf
 from hypervigil.linux.identity import Said
 from hypervigil.linux.system import System
-from hypervigil.linux.vendor.elf import ElfFile, text_at
+from hypervigil.linux.vendor.elf import EXEC, ElfFile, Section, text_at
 from hypervigil.linux.vendor.files import Kind, Source, each_object, recognise
 from hypervigil.linux.vendor.identity import running_build_id
 from hypervigil.linux.vendor.kernel_file import kernel_offset
@@ -29,7 +29,8 @@ _GLOBAL = 1
 _LINKED = 0xFFFF_FFFF_8000_0000
 _UNDEFINED, _RESERVED = 0, 0xFF00
 _MOST_DIFFERENCES = 20
-_TYPES, _NOTES = ".BTF", ".notes"
+_TYPES, _NOTES, _PER_CPU = ".BTF", ".notes", ".data..percpu"
+_TOP = 1 << 64
 _MAX_BTF = 1 << 27
 
 
@@ -135,23 +136,49 @@ def adopt(kernel: Kernel, references: tuple[Reference, ...]) -> None:
 
 def _adopt_symbols(kernel: Kernel, reference: Reference) -> None:
     try:
+        if reference.kernel_file is None:
+            return
         found = reference.symbols(kernel)
-    except EvidenceError:
+    except EvidenceError as fault:
+        kernel.why_no_symbols += f"; {reference.source.label}: {fault}"
         return
-    if found is not None:
+    if found is None:
+        kernel.why_no_symbols += f"; {reference.source.label} has none of this build"
+    else:
         kernel.use_symbols(found)
 
 
 def _adopt_types(kernel: Kernel, reference: Reference) -> None:
     try:
-        elf = reference.kernel_file
-        if elf is not None and not _is_this_build(kernel, elf, _offset(kernel, elf)):
-            return
-        found = reference.btf
-    except EvidenceError:
+        found = reference.btf if _speaks_of(kernel, reference) else None
+    except EvidenceError as fault:
+        kernel.why_no_types += f"; {reference.source.label}: {fault}"
         return
-    if found is not None:
+    if found is None:
+        kernel.why_no_types += f"; {reference.source.label} has none of this build"
+    else:
         kernel.use_types(found, f"BTF of {reference.source.label}")
+
+
+def _speaks_of(kernel: Kernel, reference: Reference) -> bool:
+    """Whether types are of the kernel in memory: by the build of their kernel's file, else by their size.
+
+    Types alone do not say whose they are; but between which symbols they stand in a kernel tells how many bytes it has.
+
+    Raises:
+        DecodeError: the file is damaged.
+        MissingDescription: how far the kernel was moved is not known.
+    """
+    elf = reference.kernel_file
+    if elf is not None:
+        return _is_this_build(kernel, elf, _offset(kernel, elf))
+    try:
+        start, stop = kernel.symbols.find("__start_BTF"), kernel.symbols.find("__stop_BTF")
+    except MissingDescription:
+        return True
+    return reference.source.kind is Kind.TYPES and (
+        start is None or stop is None or stop - start == len(reference.source.data)
+    )
 
 
 def _offset(kernel: Kernel, elf: ElfFile) -> int:
@@ -180,26 +207,32 @@ def _is_this_build(kernel: Kernel, elf: ElfFile, offset: int) -> bool:
 
 
 def _symbols(elf: ElfFile, offset: int, label: str) -> Symbols | None:
+    """What a kernel's file names, moved; per-CPU variables, linked from 0 on until 6.15, do not move."""
     rows, strings = elf.symbols()
     kinds = rows["info"] & 15
+    per_cpu = elf.find(_PER_CPU)
+    stays = rows["shndx"] == (per_cpu.number if per_cpu is not None and not per_cpu.address else _UNDEFINED)
     kept = rows[
-        (rows["value"] >= np.uint64(_LINKED))
+        ((rows["value"] >= np.uint64(_LINKED)) | stays)
         & (rows["shndx"] != _UNDEFINED)
         & (rows["shndx"] < _RESERVED)
         & (kinds <= _FUNCTION)
     ]
     if not len(kept):
         return None
+    moved = np.where(kept["value"] >= np.uint64(_LINKED), np.uint64(offset % _TOP), np.uint64(0))
     names = [text_at(strings, at) for at in kept["name"].tolist()]
     pairs = zip((kept["info"] & 15).tolist(), (kept["info"] >> 4).tolist(), strict=True)
-    letters = "".join(_letter(kind, binding) for kind, binding in pairs)
-    return Symbols(
-        kept["value"].astype(np.uint64) + np.uint64(offset), names, letters, f"symbols of {label}", kept["size"].copy()
-    )
+    homes = [elf.sections[home] if home < len(elf.sections) else None for home in kept["shndx"].tolist()]
+    letters = "".join(_letter(*pair, home) for pair, home in zip(pairs, homes, strict=True))
+    addresses = kept["value"].astype(np.uint64) + moved
+    return Symbols(addresses, names, letters, f"symbols of {label}", kept["size"].copy())
 
 
-def _letter(kind: int, binding: int) -> str:
-    letter = "t" if kind == _FUNCTION else "d"
+def _letter(kind: int, binding: int, home: Section | None) -> str:
+    """As nm(1) has it: of a label without a type, by the section that it is in."""
+    executable = home is not None and bool(home.flags & EXEC)
+    letter = "t" if kind == _FUNCTION or (kind != _OBJECT and executable) else "d"
     return letter.upper() if binding == _GLOBAL else letter
 
 
@@ -216,18 +249,24 @@ def each_reference_said(system: System, references: tuple[Reference, ...]) -> It
             yield Gap(reference.source.label, str(fault))
 
 
-def _types_said(system: System, reference: Reference) -> Iterator[Said]:
-    elf = reference.kernel_file
-    if elf is not None and not _is_this_build(system.kernel, elf, _offset(system.kernel, elf)):
+def _types_said(system: System, reference: Reference) -> Iterator[Said | Gap]:
+    label = reference.source.label
+    if not _speaks_of(system.kernel, reference):
+        if reference.source.kind is Kind.TYPES:
+            yield Gap(label, "its types have another size than those of this kernel: they are of another one")
         return
     digest = reference.types_digest()
     symbols = system.kernel.symbols
     start, stop = symbols.find("__start_BTF"), symbols.find("__stop_BTF")
     if not digest or start is None or stop is None or not 0 < stop - start <= _MAX_BTF:
         return
-    found = hashlib.sha256(system.kernel.space.read(start, stop - start)).hexdigest()
+    try:
+        found = hashlib.sha256(system.kernel.space.read(start, stop - start)).hexdigest()
+    except EvidenceError as fault:
+        yield Gap(f"BTF in the image, to compare with {label}", str(fault))
+        return
     yield Said(subject="BTF", source="the image", value=f"sha256 {found}", span=system.spans(start, 64))
-    yield Said(subject="BTF", source=reference.source.label, value=f"sha256 {digest}")
+    yield Said(subject="BTF", source=label, value=f"sha256 {digest}")
 
 
 def _symbols_said(system: System, reference: Reference) -> Iterator[Said]:
@@ -236,6 +275,8 @@ def _symbols_said(system: System, reference: Reference) -> Iterator[Said]:
     if theirs is None:
         return
     ours = system.kernel.symbols
+    if ours.source == theirs.source:
+        return
     shared = [name for name in sorted(set(theirs.names) & set(ours.names)) if _once(ours, name) and _once(theirs, name)]
     places = [(name, ours.address(name), theirs.address(name)) for name in shared]
     subject = f"addresses of {len(places):,} symbols"

@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hypervigil.linux.text.code import Code, among, branch_targets, distinct, gather, is_any, read_code
+from tests.linux.kernel_builder import bare_kernel
 from tests.linux.text.world import DATA, TEXT, TEXT_END, World, u64
 
 
@@ -67,3 +68,14 @@ def test_no_address_is_too_wild(addresses: list[int], width: int) -> None:
     assert code.rows(wild, width).shape == (len(addresses), width)
     inside = [a >= TEXT and a + width <= TEXT + 64 for a in addresses]
     assert code.holds(wild, width).tolist() == inside
+
+
+def test_the_ends_of_a_text_are_missing_where_their_whole_pages_are_zero() -> None:
+    image = bare_kernel()
+    image.finish()
+    image.wipe(TEXT)
+    image.wipe(TEXT + 0x1000, 0x800)
+    kernel = image.open()
+    assert read_code(kernel, "kernel", TEXT + 0x10, TEXT + 0x900).missing == ((TEXT + 0x10, TEXT + 0x900),)
+    assert read_code(kernel, "kernel", TEXT + 0x10, TEXT + 0x1800).missing == ((TEXT + 0x10, TEXT + 0x1000),)
+    assert read_code(kernel, "kernel", TEXT, TEXT + 0x20).missing == ((TEXT, TEXT + 0x20),)

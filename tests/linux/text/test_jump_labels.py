@@ -2,6 +2,7 @@
 
 import pytest
 
+from hypervigil.linux.text.code import Code
 from hypervigil.linux.text.jump_labels import jump_label_sites
 from hypervigil.linux.text.place import Place
 from hypervigil.linux.text.sites import NOP5, Table
@@ -67,3 +68,25 @@ def test_a_label_in_freed_memory_is_left_out() -> None:
     world = World()
     entry = (DATA - TABLE).to_bytes(4, "little", signed=True) + bytes(12)
     assert len(jump_label_sites(place(world, {"__jump_table": Table(TABLE, entry)})).address) == 0
+
+
+@pytest.mark.parametrize(
+    ("site", "original", "on", "lawful"),
+    [
+        (b"\x66\x90", b"\xeb\x30", False, True),
+        (SHORT, b"\x66\x90", True, True),
+        (NOP5[0], b"\x66\x90\x48\x31\xc0", False, False),
+        (rel(b"\xe9", AT, TARGET), b"\x66\x90\x48\x31\xc0", True, False),
+        (b"\xeb\x1e\0\0\0", NOP5[0], True, False),
+        (rel(b"\xe9", AT, TARGET), NOP5[0], True, True),
+        (NOP5[1], NOP5[0], False, True),
+    ],
+)
+def test_a_site_keeps_the_size_it_was_built_with(site: bytes, original: bytes, on: bool, lawful: bool) -> None:  # noqa: FBT001 - a case
+    """A longer nop would swallow what stands behind a short one."""
+    made = built(site, enabled=int(on), taken=False)
+    whole = bytearray(made.code.data)
+    whole[AT - TEXT : AT - TEXT + len(original)] = original
+    sites = jump_label_sites(made._replace(original=Code("kernel", TEXT, bytes(whole))))
+    assert sites.lawful().tolist() == [lawful]
+    assert sites.size.tolist() == [2 if original[:1] in {b"\x66", b"\xeb"} else 5]

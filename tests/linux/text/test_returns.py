@@ -27,3 +27,16 @@ def test_a_kernel_without_thunks_returns_plainly() -> None:
     world.put(TEXT, b"\xc3\xcc\xcc\xcc\xcc")
     sites = return_sites(place(world, {".return_sites": table(DATA, TEXT)}))
     assert (sites.lawful().tolist(), sites.expected(0)) == ([True], (b"\xc3\xcc\xcc\xcc\xcc",))
+
+
+def test_what_was_built_is_a_jump_to_the_thunk_that_is_built_in() -> None:
+    world = World()
+    world.put(TEXT, rel(b"\xe9", TEXT, BUILT_IN))
+    world.put(TEXT + 0x10, rel(b"\xe9", TEXT + 0x10, TEXT + 0x700))
+    made = place(
+        world,
+        {".return_sites": table(DATA, TEXT, TEXT + 0x10)},
+        thunks=Thunks((THUNK, BUILT_IN), u64(), registers()),
+        original=rel(b"\xe9", TEXT, BUILT_IN).ljust(16, b"\xcc") + rel(b"\xe9", TEXT + 0x10, BUILT_IN),
+    )
+    assert return_sites(made).lawful().tolist() == [True, False]

@@ -71,3 +71,20 @@ def test_code_that_counts_calls() -> None:
     targets, functions = u64(TEXT + 0x100, TEXT + 0x100, TEXT + 0x200), u64(TEXT + 0x10A, TEXT + 0x109, TEXT + 0x20A)
     assert counted(space, targets, functions).tolist() == [True, False, False]
     assert Thunks((), u64(), registers()).serves("kernel", targets).tolist() == [False] * 3
+
+
+def test_nops_before_a_function_are_the_function() -> None:
+    world = World()
+    world.put(TEXT + 0x100, b"\x90" * 9)
+    world.put(TEXT + 0x200, b"\x90" * 8 + b"\x91")
+    found = counted(world.kernel().space, u64(TEXT + 0x100, TEXT + 0x200), u64(TEXT + 0x109, TEXT + 0x209))
+    assert found.tolist() == [True, False]
+
+
+def test_a_thunk_branches_to_its_register() -> None:
+    world = World()
+    world.symbol("__x86_indirect_its_thunk_r8", TEXT + 0x40)
+    world.symbol("__x86_indirect_thunk_rcx", TEXT + 0x80)
+    thunks = read_thunks(world.system())
+    assert thunks.register(u64(TEXT + 0x40, TEXT + 0x80, TEXT + 0xC0)).tolist() == [8, 1, -1]
+    assert Thunks((), u64(), registers()).register(u64(TEXT)).tolist() == [-1]

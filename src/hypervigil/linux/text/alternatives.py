@@ -12,7 +12,8 @@ import numpy as np
 from hypervigil.linux.text.code import U64, Code, Mask, gather, moved
 from hypervigil.linux.text.instructions import each_branch, may_branch, meaning, same
 from hypervigil.linux.text.place import Place
-from hypervigil.linux.text.sites import Sites, Table, column
+from hypervigil.linux.text.sites import JMP, Sites, Table, branch, column
+from hypervigil.linux.text.thunks import counted
 
 SECTION = ".altinstructions"
 
@@ -20,6 +21,8 @@ _REPLACEMENT_AT = 4
 _LEAST_ENTRY = 12
 _BY_POINTER = b"\xff\x15"
 _CALL = 6
+_NARROW = 1 << 32
+_RETURN = 5
 
 
 class Alternative(NamedTuple):
@@ -95,21 +98,40 @@ def is_replaced(place: Place, one: Alternative) -> bool:
     """Whether a place holds one of its replacements."""
     found = place.code.piece(one.address, one.size)
     wanted = [(at, text) for at, size in one.replacements for text in _replacement(place, at, size)]
+    wanted += [(at, _returning(place, text, at)) for at, text in wanted]
     if place.moved_by:
-        wanted += [(at, _moved(text, found, place.moved_by)) for at, text in wanted]
+        wanted += [(at, _moved(text, found, at - one.address, place.moved_by)) for at, text in wanted]
     for _, text in wanted:
         if text and found.startswith(text) and not may_branch(text) and _padded(found[len(text) :]):
             return True
     return any(same(found, one.address, text, at) for at, text in wanted)
 
 
-def _moved(text: bytes, found: bytes, offset: int) -> bytes:
-    """A replacement whose 32-bit numbers are moved where those that were found are moved by exactly the offset."""
+def _moved(text: bytes, found: bytes, away: int, offset: int) -> bytes:
+    """A replacement whose 32-bit numbers are moved where those that were found are moved by exactly the offset.
+
+    Distances to per-CPU variables move back by it, and also by how far the replacement stands away from its place.
+    """
     result = bytearray(text)
     for at in range(min(len(text), len(found)) - 3):
         mine, built = (int.from_bytes(data[at : at + 4], "little") for data in (found, text))
-        if (mine - built) % (1 << 32) == offset % (1 << 32):
+        if (mine - built) % _NARROW == offset % _NARROW:
             result[at : at + 4] = found[at : at + 4]
+        elif (mine - built) % _NARROW == (away - offset) % _NARROW:
+            result[at : at + 4] = ((built - offset) % _NARROW).to_bytes(4, "little")
+    return bytes(result)
+
+
+def _returning(place: Place, text: bytes, address: int) -> bytes:
+    """A replacement whose returns go through the thunk that this machine chose, or are plain.
+
+    Returns are patched before alternatives are applied (alternative_instructions), also those in replacements.
+    """
+    thunks = place.registry.thunks.returns
+    result = bytearray(text)
+    for at in range(len(text) - _RETURN + 1) if len(thunks) > 1 else ():
+        if text[at : at + _RETURN] == branch(JMP, address + at, thunks[-1]):
+            result[at : at + _RETURN] = branch(JMP, address + at, thunks[0])
     return bytes(result)
 
 
@@ -126,23 +148,31 @@ def is_same(place: Place, original: Code, one: Alternative) -> bool:
     found, built = place.code.piece(one.address, one.size), original.piece(one.address, one.size)
     if same(found, one.address, built, one.address):
         return True
-    direct = _direct(place, built, one.address)
-    return direct is not None and meaning(found, one.address) == direct
+    return meaning(found, one.address) in _direct(place, built, found, one.address)
 
 
-def _direct(place: Place, built: bytes, address: int) -> tuple[tuple[str, str], ...] | None:
-    """What a call through a pointer becomes where it is made direct: nothing where it leads to ``nop_func``.
+def _direct(place: Place, built: bytes, found: bytes, address: int) -> tuple[tuple[tuple[str, str], ...], ...]:
+    """What a call through a pointer may become where it is made direct: nothing where it leads to ``nop_func``.
 
-    ALT_FLAG_DIRECT_CALL: 95a79b7ba6e9 "x86/alternative: Add indirect call patching" (6.8).
+    ALT_FLAG_DIRECT_CALL: 95a79b7ba6e9 "x86/alternative: Add indirect call patching" (6.8). On processors whose calls
+    are counted it may lead to the code that does that.
     """
     if not built.startswith(_BY_POINTER) or len(built) < _CALL:
-        return None
+        return ()
     pointer = address + _CALL + int.from_bytes(built[2:_CALL], "little", signed=True)
     read = gather(place.system.kernel.space, np.array([pointer % (1 << 64)], np.uint64), 8)
     target = int(read.u64()[0])
     if not read.seen[0] or place.registry.landing.refuses("", read.u64()).any():
-        return None
-    return () if target == place.symbol("nop_func") else (("call", f"{target:#x}"),)
+        return ()
+    if target == place.symbol("nop_func"):
+        return ((),)
+    leads = [target, *(to for _, to in each_branch(found, address) if _counts(place, to, target))]
+    return tuple((("call", f"{to:#x}"),) for to in leads)
+
+
+def _counts(place: Place, target: int, function: int) -> bool:
+    space = place.system.kernel.space
+    return bool(counted(space, np.array([target], np.uint64), np.array([function], np.uint64))[0])
 
 
 def _plausible(place: Place, one: Alternative) -> bool:

@@ -9,12 +9,11 @@ import numpy as np
 from hypervigil.linux.text.code import Mask, branch_targets, is_any
 from hypervigil.linux.text.place import Place
 from hypervigil.linux.text.sites import CALL, Sites, Table, places_in, sizes
-from hypervigil.linux.text.thunks import COUNT, COUNTING, counted
+from hypervigil.linux.text.thunks import COUNT, COUNTING, NOP, counted
 
 SECTION = ".call_sites"
 
 _SITE = 5
-_NOP = 0x90
 
 
 def counted_calls(place: Place) -> Sites:
@@ -56,10 +55,10 @@ def counting_code(place: Place) -> Sites:
     address, size = np.concatenate(places), np.concatenate(widths)
     padding: Mask = np.ones(len(address), np.bool_)
     if place.original is not None:
-        padding = (place.original.rows(address, min(size, default=1)) == _NOP).all(axis=1)
+        padding = (place.original.rows(address, min(size, default=1)) == NOP).all(axis=1)
 
     def expected(row: int) -> tuple[bytes, ...]:
-        return (bytes([_NOP]) * int(size[row]),)
+        return (bytes([NOP]) * int(size[row]),)
 
     return Sites(
         kind="padding",

@@ -182,7 +182,7 @@ def read_code(kernel: Kernel, owner: str, start: int, end: int) -> Code:
             missing.append((at, at + size))
     whole = b"".join(pieces)
     if kernel.memory.zero_is_missing:
-        missing += _zero_pages(start, whole)
+        missing += [*_zero_pages(start, whole), *_zero_edges(kernel, start, end)]
     return Code(owner, start, whole, _joined(missing))
 
 
@@ -220,6 +220,16 @@ def _zero_pages(start: int, data: bytes) -> list[tuple[int, int]]:
     suspects = np.flatnonzero(~pages[:, ::256].any(axis=1))
     zero = [index for index in suspects.tolist() if not pages[index].any()]
     return [(start + lead + index * PAGE_SIZE, start + lead + (index + 1) * PAGE_SIZE) for index in zero]
+
+
+def _zero_edges(kernel: Kernel, start: int, end: int) -> Iterator[tuple[int, int]]:
+    """Parts of a text at its ends that stand in pages that are zero as a whole, also outside of the text."""
+    for page in {edge & ~_MASK for edge in (start, end) if edge & _MASK}:
+        low, high = max(start, page), min(end, page + PAGE_SIZE)
+        try:
+            kernel.space.read(VirtAddr(low), high - low)
+        except MissingMemory:
+            yield low, high
 
 
 def _joined(ranges: list[tuple[int, int]]) -> tuple[tuple[int, int], ...]:

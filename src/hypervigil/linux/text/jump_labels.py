@@ -3,12 +3,12 @@
 ``struct jump_entry`` holds distances: to the code, to the target, to the key; the lowest bit of the last says which
 way the branch goes while the key is off (19c6d3bb9e9a4 and 50ff18ab497a "jump_label: Implement generic support for
 relative references", 4.19). A site has two or five bytes since bbf92368b0b1 "x86, jump_label, x86: Allow short NOPs"
-(5.14). Whether it jumps follows from the key alone.
+(5.14), and keeps what it was built with. Whether it jumps follows from the key alone.
 """
 
 import numpy as np
 
-from hypervigil.linux.text.code import U64, branch_targets, gather, is_any, moved
+from hypervigil.linux.text.code import U8, U64, Mask, branch_targets, gather, is_any, moved
 from hypervigil.linux.text.place import Place
 from hypervigil.linux.text.sites import JMP, JMP8, NOP5, Sites, Table, branch, sizes
 
@@ -37,7 +37,10 @@ def jump_label_sites(place: Place) -> Sites:
     wanted = (keys.s32() != 0) ^ taken
     blind = ~keys.seen
     unseen = int(np.count_nonzero(blind))
-    two = is_any(rows, _NOP2) | (rows[:, 0] == JMP8)
+    two = _is_short(rows)
+    if place.original is not None:
+        built = _is_short(place.original.rows(address, _LONG))
+        jump, nop, two = jump & (two == built), nop & (two == built), built
 
     def expected(row: int) -> tuple[bytes, ...]:
         size = _SHORT if two[row] else _LONG
@@ -55,7 +58,13 @@ def jump_label_sites(place: Place) -> Sites:
     )
 
 
-def _entries(table: Table) -> "tuple[U64, U64, U64, np.ndarray[tuple[int], np.dtype[np.bool_]]]":
+def _is_short(rows: U8) -> Mask:
+    """Which sites have two bytes; the linker or objtool chose that."""
+    found: Mask = is_any(rows, _NOP2) | (rows[:, 0] == JMP8)
+    return found
+
+
+def _entries(table: Table) -> tuple[U64, U64, U64, Mask]:
     """Address, target, key and lowest bit of every entry."""
     count = len(table.data) // _ENTRY.itemsize
     entries = np.frombuffer(table.data, _ENTRY, count)

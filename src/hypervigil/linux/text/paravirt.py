@@ -17,21 +17,43 @@ SECTION = ".parainstructions"
 _ENTRY = np.dtype([("instr", "<u8"), ("type", "u1"), ("len", "u1"), ("padding", "V6")])
 _USED = 10
 _INLINE = (
-    *(b"\xfa", b"\xfb", b"\x9c\x58", b"\x57\x9d", b"\x48\x89\xf8", b"\x89\xf8", b"\x0f\x09", b"\x0f\x01\xf8"),
-    *(b"\x0f\x20\xd0", b"\x0f\x20\xd8", b"\x0f\x22\xdf", b"\xc6\x07\x00", b"\x31\xc0", b"\x48\xcf"),
-    *(b"\x0f\x01\xf8\x48\x0f\x07", b"\x0f\x0b"),
+    *((b"\xfa", "irq_disable"), (b"\xfb", "irq_enable"), (b"\x9c\x58", "save_fl"), (b"\x57\x9d", "restore_fl")),
+    *((b"\x48\x89\xf8", "ident_64"), (b"\x89\xf8", "ident_32"), (b"\x0f\x09", "wbinvd"), (b"\x0f\x01\xf8", "swapgs")),
+    *((b"\x0f\x20\xd0", "read_cr2"), (b"\x0f\x20\xd8", "read_cr3"), (b"\x0f\x22\xdf", "write_cr3")),
+    *((b"\xc6\x07\x00", "queued_spin_unlock"), (b"\x31\xc0", "vcpu_is_preempted"), (b"\x48\xcf", "iret")),
+    *((b"\x0f\x01\xf8\x48\x0f\x07", "sysret64"), (b"", "paravirt_nop")),
 )
-"""cli, sti, pushf and pop, push and popf, mov, wbinvd, swapgs, cr2, cr3, unlocking, zero, iret, sysret, ud2
-(arch/x86/kernel/paravirt_patch.c)."""
+"""Instructions, and what is in the name of the only function that they stand for (arch/x86/kernel/paravirt_patch.c)."""
+
+_TRAP = b"\x0f\x0b"
+"""What stands for no function."""
+
 _SITE = 5
 
 
-def _is_inline(place: Place, original: Code, address: int, size: int) -> bool:
-    """Whether a place is as built, empty, or holds an instruction that stands for a call, padded."""
+def _is_inline(place: Place, original: Code, address: int, size: int, function: int | None) -> bool:
+    """Whether a place is as built, or holds what stands for a call of a function, padded.
+
+    Args:
+        place: the object.
+        original: its text as built.
+        address: of the place.
+        size: of the place.
+        function: what pv_ops names; None where that is not known.
+    """
     found = place.code.piece(address, size)
-    if found == original.piece(address, size) or not meaning(found, address):
+    if found == original.piece(address, size):
         return True
-    return any(found.startswith(text) and not meaning(found[len(text) :], address) for text in _INLINE)
+    if function is not None and not function:
+        return found.startswith(_TRAP)
+    target = None if function is None else place.system.target(function)
+    names = () if target is None else (target.symbol, *target.aliases)
+    return any(
+        found.startswith(text)
+        and not meaning(found[len(text) :], address)
+        and (target is None or any(part in name for name in names))
+        for text, part in _INLINE
+    )
 
 
 def _entries(table: Table) -> "np.ndarray[tuple[int], np.dtype[np.void]]":
@@ -58,10 +80,9 @@ def paravirt_sites(place: Place) -> Sites:
     direct = (size >= _SITE) & ((rows[:, 0] == CALL) | (rows[:, 0] == JMP))
     inline = ~direct
     if place.original is not None:
-        inline = np.array(
-            [_is_inline(place, place.original, *one) for one in zip(address.tolist(), size.tolist(), strict=True)],
-            np.bool_,
-        )
+        known = [one if seen else None for one, seen in zip(function.tolist(), slots.seen.tolist(), strict=True)]
+        places = zip(address.tolist(), size.tolist(), known, strict=True)
+        inline = np.array([_is_inline(place, place.original, *one) for one in places], np.bool_)
     led = direct & ((branch_targets(address, rows, 1) == function) | ~slots.seen)
 
     def expected(row: int) -> tuple[bytes, ...]:

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from hypervigil.linux.text.code import I64, U8, U64, Mask, branch_targets
+from hypervigil.linux.text.instructions import meaning
 from hypervigil.linux.text.place import Place
 from hypervigil.linux.text.sites import CALL, JMP, Sites, Table, places_in, sizes
 
@@ -20,6 +21,7 @@ _SITE = 5
 _WIDTH = 12
 _CS = 0x2E
 _MOST_PREFIXES = 4
+_OPERAND = 2
 _LFENCE = (0x0F, 0xAE, 0xE8)
 _REX_B = 0x41
 _INDIRECT = 0xFF
@@ -40,6 +42,8 @@ def retpoline_sites(place: Place) -> Sites:
         size = size + ((original[:, 0] == _CS) | (original[:, 0] == _JCC32[0]))
         near = near & (found.calls == built.calls) & ((found.register == built.register) | (found.register < 0))
         direct = direct & (plain.calls == built.calls) & (plain.register == built.register)
+        direct = direct & _leads_around(rows, original, size)
+    direct = direct & _is_filled_up(rows, plain.end, size)
 
     def expected(row: int) -> tuple[bytes, ...]:
         return () if place.original is None else (place.original.piece(int(address[row]), int(size[row])),)
@@ -61,11 +65,13 @@ class _Branches(NamedTuple):
         served: whether each leads to a thunk that serves it.
         register: number of the register that it goes through, -1 where that is not known.
         calls: whether it calls.
+        end: how many bytes it has, with what stands before it; 0 where that does not matter.
     """
 
     served: Mask
     register: I64
     calls: Mask
+    end: I64
 
 
 def _through_thunk(place: Place, address: U64, rows: U8) -> _Branches:
@@ -77,7 +83,8 @@ def _through_thunk(place: Place, address: U64, rows: U8) -> _Branches:
     near = branch_targets(address + cursor.astype(np.uint64), _shifted(rows, cursor, _SITE), 1)
     target = np.where(conditional, branch_targets(address, rows, 2), near)
     branches = conditional | (opcode == CALL) | (opcode == JMP)
-    return _Branches(branches & thunks.serves(owner, target), thunks.register(target), opcode == CALL)
+    served = branches & thunks.serves(owner, target)
+    return _Branches(served, thunks.register(target), opcode == CALL, np.zeros(len(rows), np.int64))
 
 
 def _at(rows: U8, cursor: I64, distance: int) -> U8:
@@ -104,7 +111,23 @@ def _plain(rows: U8) -> _Branches:
     calls = operand & 0xF8 == _CALL_REG
     branches = (_at(rows, cursor, 0) == _INDIRECT) & (calls | (operand & 0xF8 == _JMP_REG))
     register = np.where(branches, (operand & 7).astype(np.int64) + 8 * above, -1)
-    return _Branches(branches, register, calls)
+    return _Branches(branches, register, calls, cursor + _OPERAND)
+
+
+def _leads_around(rows: U8, original: U8, size: I64) -> Mask:
+    """Whether a site begins with a jump around the rest exactly where a conditional jump was, by its opposite."""
+    around = rows[:, 0] & 0xF0 == _JCC8
+    built = (original[:, 0] == _JCC32[0]) & (original[:, 1] & 0xF0 == _JCC32[1])
+    opposite = (rows[:, 0] & 0xF == original[:, 1] & 0xF ^ 1) & (rows[:, 1] == size - 2)
+    found: Mask = (around == built) & (opposite | ~built)
+    return found
+
+
+def _is_filled_up(rows: U8, end: I64, size: I64) -> Mask:
+    """Whether nothing but padding follows a branch, to the end of its site."""
+    rests = [bytes(row[low:high]) for row, low, high in zip(rows, end.tolist(), size.tolist(), strict=True)]
+    padding = {rest: not meaning(rest, 0) for rest in set(rests)}
+    return np.array([padding[rest] for rest in rests], np.bool_)
 
 
 def _behind_prefixes(rows: U8, cursor: I64) -> I64:

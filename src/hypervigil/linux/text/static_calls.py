@@ -44,6 +44,7 @@ def static_call_sites(place: Place) -> Sites:
     trap = function == np.uint64(place.symbol("__WARN_trap") or 1)
     nothing = (function == 0) & keys.seen
     unseen = int(np.count_nonzero(~keys.seen))
+    formed = _is_formed(place, address, rows)
 
     def expected(row: int) -> tuple[bytes, ...]:
         if not function[row]:
@@ -54,12 +55,12 @@ def static_call_sites(place: Place) -> Sites:
     return Sites(
         kind="static call",
         address=address,
-        size=sizes(len(address), _SITE),
+        size=sizes(len(address), _SITE) + _is_conditional(rows),
         states=(
-            ("direct", to_function & (function != 0)),
+            ("direct", to_function & formed & (function != 0)),
             ("of an unseen key", ~keys.seen),
             ("nop", nothing & ~tail & is_any(rows, *NOP5)),
-            ("return", nothing & tail & _is_return(place, address, rows)),
+            ("return", nothing & tail & formed & _is_return(place, address, rows)),
             ("zero", return0 & ~tail & is_any(rows, *_RETURN0)),
             ("trap", trap & ~tail & is_any(rows, _TRAP)),
         ),
@@ -145,9 +146,24 @@ def _keys(place: Place, key: U64) -> U64:
 def _leads_to(address: U64, rows: U8, function: U64, *, tail: Mask) -> Mask:
     first = rows[:, 0]
     near = branch_targets(address, rows, 1) == function
-    conditional = (first == _JCC[0]) & (rows[:, 1] & 0xF0 == _JCC[1])
     found: Mask = (first == np.where(tail, JMP, CALL)) & near
-    found |= tail & conditional & (branch_targets(address, rows, 2) == function)
+    found |= tail & _is_conditional(rows) & (branch_targets(address, rows, 2) == function)
+    return found
+
+
+def _is_conditional(rows: U8) -> Mask:
+    """Conditional jumps, of six bytes."""
+    found: Mask = (rows[:, 0] == _JCC[0]) & (rows[:, 1] & 0xF0 == _JCC[1])
+    return found
+
+
+def _is_formed(place: Place, address: U64, rows: U8) -> Mask:
+    """Sites that are conditional exactly where they were built so, and by the same condition."""
+    if place.original is None:
+        return np.ones(len(rows), np.bool_)
+    built = place.original.rows(address, _SITE + 1)
+    conditional = _is_conditional(rows) | _is_conditional(built)
+    found: Mask = ~conditional | (rows[:, :2] == built[:, :2]).all(axis=1)
     return found
 
 
@@ -157,10 +173,9 @@ def _is_return(place: Place, address: U64, rows: U8) -> Mask:
     target = branch_targets(address, rows, 1)
     for thunk in place.registry.thunks.returns:
         found |= (rows[:, 0] == JMP) & (target == np.uint64(thunk))
-    conditional = (rows[:, 0] == _JCC[0]) & (rows[:, 1] & 0xF0 == _JCC[1])
     away = place.symbol("__static_call_return")
     if away is not None and rows.shape[1] > _SITE:
-        found |= conditional & (branch_targets(address, rows, 2) == np.uint64(away))
+        found |= _is_conditional(rows) & (branch_targets(address, rows, 2) == np.uint64(away))
     return found
 
 

@@ -39,6 +39,7 @@ COUNTING = ((b"\x65\x48\xc1\x3d", 9), (b"\x65\x48\xc1\x3c\x25", 10))
 COUNT = 5
 """The last byte of code that counts a call: how far it shifts."""
 
+NOP = 0x90
 _MAX_PAGES = 4096
 
 
@@ -73,13 +74,16 @@ class Thunks(NamedTuple):
 
 
 def counted(space: AddressSpace, targets: U64, functions: U64) -> Mask:
-    """Which targets are the bytes before their function that count the call: ``sarq $5, %gs:DEPTH``."""
+    """Which targets are the bytes before their function that count the call: ``sarq $5, %gs:DEPTH``.
+
+    Bytes of as many nops, which stand there until they do, are the function as well.
+    """
     before = (functions - targets).astype(np.int64)
     found: Mask = np.zeros(len(targets), np.bool_)
     for opening, size in COUNTING:
         chosen = np.flatnonzero(before == size)
         rows = gather(space, targets[chosen], size).rows
-        found[chosen] = is_any(rows, opening) & (rows[:, -1] == COUNT)
+        found[chosen] = is_any(rows, opening) & (rows[:, -1] == COUNT) | is_any(rows, bytes([NOP]) * size)
     return found
 
 

@@ -2,15 +2,16 @@
 
 ``ftrace_call`` and ``ftrace_regs_call`` stand in the trampolines that all tracers share. ftrace_update_ftrace_func
 makes them call the only tracer or the function that calls all; ``ftrace_graph_call``, until 5.14, jumps on to the
-function graph tracer while it is on.
+function graph tracer while it is on. Where calls are counted, they go by the code that counts them.
 """
 
 import numpy as np
 
-from hypervigil.linux.text.code import branch_targets
+from hypervigil.linux.text.code import among, branch_targets
 from hypervigil.linux.text.ftrace import is_sound
 from hypervigil.linux.text.place import Place
 from hypervigil.linux.text.sites import CALL, JMP, Sites, branch, sizes
+from hypervigil.linux.text.thunks import counted
 
 _LABELS = ("ftrace_call", "ftrace_regs_call", "ftrace_graph_call")
 _TARGETS = (
@@ -29,9 +30,11 @@ def tracing_code_sites(place: Place) -> Sites:
     known = [found for name in _TARGETS if (found := place.symbol(name)) is not None]
     tracers = place.registry.tracers
     known += [tracer.function for tracer in tracers.registered if is_sound(place.system, tracer)]
-    target = branch_targets(address, rows, 1).tolist()
-    leads = [one in known or not tracers.complete for one in target]
-    lawful = np.array(leads, np.bool_) & ((rows[:, 0] == CALL) | (rows[:, 0] == JMP))
+    target = branch_targets(address, rows, 1)
+    leads = among(target, np.array(sorted(known), np.uint64)) | (not tracers.complete)
+    for function in known:
+        leads |= counted(place.system.kernel.space, target, np.full(len(target), function, np.uint64))
+    lawful = leads & ((rows[:, 0] == CALL) | (rows[:, 0] == JMP))
 
     def expected(row: int) -> tuple[bytes, ...]:
         return tuple(branch(int(rows[row, 0]), int(address[row]), one) for one in known[:1])

@@ -12,7 +12,7 @@ from hypervigil.core.units import VirtAddr
 from hypervigil.facts.code import CodeImage, Deviation, SiteCount
 from hypervigil.linux.modules import module_sections
 from hypervigil.linux.system import System
-from hypervigil.linux.text.code import I64, Code, Mask
+from hypervigil.linux.text.code import I64, U8, Code, Mask
 from hypervigil.linux.text.deviations import bounded, covering_probe, deviation, named
 from hypervigil.linux.text.kprobes import Probes, probe_owner
 from hypervigil.linux.text.mechanisms import each_sites
@@ -69,15 +69,20 @@ def compare_text(
     lawful = [one.lawful() for one in sites]
     left = differing[~_explained(code, differing, sites, lawful)]
     found = [one for low, high in clusters(left) if (one := _change(place, sites, lawful, low, high)) is not None]
-    compared = sum(len(part.data) for part in built.each_text(code.start, code.end))
     image = CodeImage(
         name=code.owner,
         reference=built.source,
-        compared=compared - sum(high - low for low, high in code.missing),
+        compared=sum(_seen(code, part) for part in built.each_text(code.start, code.end)),
         sites=tuple(sorted(_counts(sites))),
         deviations=bounded(found),
     )
     return Compared(image, tuple(gaps))
+
+
+def _seen(code: Code, part: Part) -> int:
+    """How many bytes of a section are in the evidence."""
+    lost = (min(high, part.end) - max(low, part.address) for low, high in code.missing)
+    return len(part.data) - sum(size for size in lost if size > 0)
 
 
 def _present(code: Code, offsets: Offsets) -> Mask:
@@ -179,9 +184,8 @@ def compare_data(system: System, name: str, source: str, constants: Iterable[Con
         low, high = max(part.address, constant.low), min(part.end, constant.high)
         if low >= high:
             continue
-        data, seen = _read(system, low, high)
         built = part.data[low - part.address : high - part.address]
-        seen |= _zero_pages(built, low)
+        data, seen = _read(system, low, built)
         if not seen.all():
             gaps.append(Gap(f"{int(np.count_nonzero(~seen)):,} bytes of {part.name} of {name}", "not in the image"))
         compared += int(np.count_nonzero(seen))
@@ -194,27 +198,29 @@ def compare_data(system: System, name: str, source: str, constants: Iterable[Con
     return Compared(image, tuple(gaps))
 
 
-def _read(system: System, low: int, high: int) -> "tuple[npt.NDArray[np.uint8], Mask]":
-    data, seen = np.zeros(high - low, np.uint8), np.zeros(high - low, np.bool_)
-    for at, size, piece in system.kernel.space.each_piece(VirtAddr(low), high - low):
-        if piece is not None:
-            data[at - low : at - low + size] = np.frombuffer(piece, np.uint8)
-            seen[at - low : at - low + size] = True
+def _read(system: System, low: int, built: U8) -> tuple[U8, Mask]:
+    """What stands where `built` should, and which of it is in the image.
+
+    A page that was built as zero may be zero: where a format cannot tell that from missing, it counts as seen.
+    """
+    data, seen = np.zeros(len(built), np.uint8), np.zeros(len(built), np.bool_)
+    for at, size, piece in system.kernel.space.each_piece(VirtAddr(low), len(built)):
+        inside = slice(at - low, at - low + size)
+        found = _zeros(system, at, size) if piece is None and not built[inside].any() else piece
+        if found is not None:
+            data[inside] = np.frombuffer(found, np.uint8)
+            seen[inside] = True
     return data, seen
 
 
-def _zero_pages(built: "npt.NDArray[np.uint8]", low: int) -> Mask:
-    """Bytes of pages that were built as zero: an image in which they are zero shows them as they should be."""
-    found = np.zeros(len(built), np.bool_)
-    for start in range(-(low & 0xFFF), len(built), 0x1000):
-        page = slice(max(start, 0), start + 0x1000)
-        found[page] = not built[page].any()
-    return found
+def _zeros(system: System, address: VirtAddr, size: int) -> bytes | None:
+    try:
+        return system.kernel.space.read(address, size, zero_ok=True)
+    except EvidenceError:
+        return None
 
 
-def _sorted_change(
-    system: System, constant: Constant, data: "npt.NDArray[np.uint8]", built: "npt.NDArray[np.uint8]", low: int
-) -> list[Deviation]:
+def _sorted_change(system: System, constant: Constant, data: U8, built: U8, low: int) -> list[Deviation]:
     assert constant.sort is not None
     mine = constant.sort(Table(low, data.tobytes()))
     wanted = constant.sort(Table(low, built.tobytes()))

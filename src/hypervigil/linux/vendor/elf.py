@@ -1,6 +1,8 @@
 """ELF files of x86-64 as a kernel and its modules are built: sections, symbols and relocations in bulk.
 
 Source: System V gABI, chapters 4 and 5 (file header, section headers, symbol tables, Elf64_Rela, note sections).
+Sections in a file may not overlap there; since the files are anyone's, it is held against them: so what all sections
+have together is never more than the file.
 """
 
 import struct
@@ -28,7 +30,8 @@ _SECTION = struct.Struct("<IIQQQQIIQQ")
 _MACHINE = 62
 _MAX_SECTIONS = 1 << 16
 _MAX_NAME = 512
-_SYMTAB, _RELA, _NOBITS = 2, 4, 8
+_MAX_SYMBOLS = 1 << 22
+_NULL, _SYMTAB, _RELA, _NOBITS = 0, 2, 4, 8
 _GNU_BUILD_ID = 3
 _MAX_NOTES = 64
 
@@ -73,7 +76,7 @@ class ElfFile:
 
     Raises:
         UnsupportedEvidence: an ELF file of another machine.
-        DecodeError: no ELF file, or headers that do not fit it.
+        DecodeError: no ELF file, headers that do not fit it, or sections that share bytes.
     """
 
     def __init__(self, data: memoryview) -> None:
@@ -87,6 +90,8 @@ class ElfFile:
         self._data = data
         self.end: int = place + count * width
         raw = [_SECTION.unpack_from(data, place + index * width) for index in range(count)]
+        if sum(row[5] for row in raw if row[1] not in {_NULL, _NOBITS}) > len(data):
+            raise DecodeError("elf file", "its sections overlap, or lie outside of the file", place)
         strings = b""
         if names < count:
             strings = self._bytes("section names", raw[names][1], raw[names][4], raw[names][5])
@@ -94,13 +99,17 @@ class ElfFile:
             Section(index, _string(strings, name), kind, flags, address, offset, size, link, info)
             for index, (name, kind, flags, address, offset, size, link, info, _, _) in enumerate(raw)
         )
+        self._relocations: dict[int, list[Section]] = {}
+        for section in self.sections:
+            if section.kind == _RELA:
+                self._relocations.setdefault(section.info, []).append(section)
 
     def find(self, name: str) -> Section | None:
         """The first section of that name."""
         return next((section for section in self.sections if section.name == name), None)
 
     def content(self, section: Section) -> bytes:
-        """The bytes of a section; zeros for one that has none in the file.
+        """The bytes of a section; empty for one that has none in the file, whatever its size in memory.
 
         Raises:
             DecodeError: they lie outside of the file.
@@ -115,13 +124,16 @@ class ElfFile:
         """The symbol table as rows of `SYMBOL`, and its strings; empty where there is none.
 
         Raises:
-            DecodeError: it lies outside of the file.
+            DecodeError: it lies outside of the file, or has more rows than any kernel.
         """
         section = next((s for s in self.sections if s.kind == _SYMTAB), None)
         if section is None or section.link >= len(self.sections):
             return np.zeros(0, SYMBOL), b""
         data = self.content(section)
-        rows = np.frombuffer(data, SYMBOL, len(data) // SYMBOL.itemsize)
+        count = len(data) // SYMBOL.itemsize
+        if count > _MAX_SYMBOLS:
+            raise DecodeError("elf file", f"{count} symbols", section.offset)
+        rows = np.frombuffer(data, SYMBOL, count)
         return rows, self.content(self.sections[section.link])
 
     def relocations(self, section: Section) -> Rows:
@@ -131,10 +143,9 @@ class ElfFile:
             DecodeError: they lie outside of the file.
         """
         parts = [np.zeros(0, RELA)]
-        for other in self.sections:
-            if other.kind == _RELA and other.info == section.number:
-                data = self.content(other)
-                parts.append(np.frombuffer(data, RELA, len(data) // RELA.itemsize))
+        for other in self._relocations.get(section.number, ()):
+            data = self.content(other)
+            parts.append(np.frombuffer(data, RELA, len(data) // RELA.itemsize))
         return np.concatenate(parts)
 
     def build_id(self) -> str:

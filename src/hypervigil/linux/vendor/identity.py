@@ -18,7 +18,6 @@ _GNU_BUILD_ID = 3
 _MAX_NOTES = 4096
 _MAX_NOTE = 64
 _MODINFO = ".modinfo"
-_SRCVERSION = b"srcversion="
 
 
 def running_build_id(kernel: Kernel) -> str:
@@ -54,13 +53,12 @@ def loaded_srcversion(kernel: Kernel, module: Module) -> str:
         return ""
 
 
-def srcversion_of(elf: ElfFile) -> str:
-    """The digest of a module's sources in its file; empty if it has none."""
+def modinfo_of(elf: ElfFile, field: str) -> str:
+    """A field of what a module's file says of itself, such as ``srcversion`` or ``depends``; empty if it has none."""
     section = elf.find(_MODINFO)
     fields = b"" if section is None else elf.content(section)
-    return next(
-        (f.removeprefix(_SRCVERSION).decode("latin-1") for f in fields.split(b"\0") if f.startswith(_SRCVERSION)), ""
-    )
+    start = f"{field}=".encode("latin-1")
+    return next((f.removeprefix(start).decode("latin-1") for f in fields.split(b"\0") if f.startswith(start)), "")
 
 
 def build_id_of(notes: bytes) -> str:

@@ -15,12 +15,17 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from hypervigil.core.errors import DecodeError
 from hypervigil.linux.text.code import I64, U8, U64, Mask
 from hypervigil.linux.vendor.built import Built, Part
 from hypervigil.linux.vendor.elf import ALLOC, EXEC, WRITE, ElfFile, Section
 
 _NOBITS = 8
 _HIGH = 0xFFFF_FFFF_0000_0000
+_MAP = 0xFFFF_FFFF_8000_0000
+"""__START_KERNEL_map: what is subtracted where the kernel computes physical addresses of itself."""
+
+_TOP = 1 << 64
 _LISTS = 3
 _PER_CPU, _POINTERS = ".data..percpu", ".parainstructions"
 _ABSOLUTE = 0xFFF1
@@ -111,7 +116,7 @@ def build_kernel(elf: ElfFile, source: str, offset: int, memory: Memory) -> Buil
         memory: gives what stands at an address, where the file does not tell what moves; None where that is missing.
 
     Raises:
-        DecodeError: a section lies outside of the file.
+        DecodeError: a section lies outside of the file, or moves to where no kernel runs.
     """
     told = boot_relocations(elf.rest())
     found = told or linker_relocations(elf)
@@ -119,6 +124,8 @@ def build_kernel(elf: ElfFile, source: str, offset: int, memory: Memory) -> Buil
     parts = []
     for section in elf.sections:
         if section.flags & ALLOC and section.size and section.kind != _NOBITS and section.address >= _HIGH:
+            if not _HIGH <= section.address + offset <= _TOP - section.size:
+                raise DecodeError("kernel file", f"{section.name} at {section.address:#x}, moved by {offset:#x}")
             data: U8 = np.frombuffer(elf.content(section), np.uint8).copy()
             if found:
                 _move(data, section, found, offset)
@@ -141,8 +148,8 @@ def _bounds(elf: ElfFile, offset: int) -> tuple[int, int]:
 def _follow(data: U8, section: Section, offset: int, bounds: tuple[int, int], memory: Memory) -> None:
     """Take 32-bit numbers as moved where memory has them moved by exactly the offset.
 
-    Either forth, and then they are addresses in the kernel; or back, and then they were distances to per-CPU variables,
-    which are linked from 0 on.
+    Either forth, and then they are addresses in the kernel, or such less ``__START_KERNEL_map`` or less where the
+    kernel is linked; or back, and then they were distances to per-CPU variables, which are linked from 0 on.
     """
     if not offset:
         return
@@ -157,14 +164,18 @@ def _follow(data: U8, section: Section, offset: int, bounds: tuple[int, int], me
             at = at[(at >= 0) & (at <= len(piece) - 4)]
             index = at[:, None] + np.arange(4)
             built, mine = _words(piece[index]), _words(seen[index])
-            forth = (
-                ((mine - built) % _NARROWED == offset % _NARROWED)
-                & (mine >= bounds[0] % _NARROWED)
-                & (mine < bounds[1] % _NARROWED)
+            forth = ((mine - built) % _NARROWED == offset % _NARROWED) & (
+                _within(mine, bounds, 0) | _within(mine, bounds, _MAP) | _within(mine, bounds, bounds[0] - offset)
             )
             linked = (built + (section.address + start + 4) % _NARROWED + at) % _NARROWED
             back = ((mine - built) % _NARROWED == -offset % _NARROWED) & (linked < _MOST_PER_CPU)
             piece[index[forth | back]] = seen[index[forth | back]]
+
+
+def _within(words: I64, bounds: tuple[int, int], base: int) -> Mask:
+    """Which words may be the lower halves of addresses in the kernel less `base`."""
+    found: Mask = (words >= (bounds[0] - base) % _NARROWED) & (words < (bounds[1] - base) % _NARROWED)
+    return found
 
 
 def _words(rows: U8) -> I64:
