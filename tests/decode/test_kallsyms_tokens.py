@@ -66,9 +66,9 @@ def test_a_scan_that_is_led_on_stops() -> None:
 def test_hinted_tables_are_checked_in_full() -> None:
     made = section()
     table, index = made.places["kallsyms_token_table"][0], made.places["kallsyms_token_index"][0]
-    assert token_tables_at(made.data, table, index) == TokenTables(
-        table, *(made.places[f"kallsyms_token_{n}"] for n in ("table", "index"))
-    )
+    found = token_tables_at(made.data, table, index)
+    assert (found.table, found.index) == (made.places["kallsyms_token_table"], made.places["kallsyms_token_index"])
+    assert not found.rejected
     for at, there in ((table + 1, index), (table, index + 2), (table - 1, index)):
         assert token_tables_at(made.data, at, there).rejected
     for at, there in ((-1, index), (table, -4), (len(made.data), index), (table, len(made.data) - 511)):
