@@ -6,7 +6,7 @@ from hypervigil.facts.views import CrossView, Member
 from tests.extract.judged import finding, judged, subject
 from tests.extract.tamperings import hidden_machine, hidden_module, module_out_of_sysfs
 from tests.linux.host_builder import host, kvm_types
-from tests.linux.kernel_builder import HEAP
+from tests.linux.kernel_builder import HEAP, KernelImage
 
 COMPLETE = {"module list", "address tree", "sysfs", "bug list"}
 
@@ -28,7 +28,10 @@ def test_every_view_shows_every_module() -> None:
     assert all(set(m.views) >= COMPLETE for m in found.members)
     assert found.gaps == ()
     (span, *_) = member(found, image.at["module kvm"]).span
-    assert span.start == image.physical(image.at["module kvm"])
+    assert (span.start, span.end - span.start) == (
+        image.physical(image.at["module kvm"]),
+        image.types.size("module"),
+    )
 
 
 def test_a_module_is_missed_where_it_was_taken_off_and_nowhere_else() -> None:
@@ -130,13 +133,14 @@ def test_a_thread_that_exits_is_excused() -> None:
 
 def test_an_idle_task_with_an_id_is_no_idle_task() -> None:
     image = host()
+    offset = image.types.offset
     idle = image.at["idle 1"]
+    image.link(image.at["task kthreadd"] + offset("task_struct", "children"), idle + offset("task_struct", "sibling"))
+    image.link(idle + offset("task_struct", "children"))
     assert idle not in {m.key for m in tasks(subject(image)).members}
     image.member("task_struct", idle, "pid", 666)
-    image.member("rq", image.at["rq 1"], "curr", image.at["task kthreadd"])
-    image.member("rq", image.at["rq 0"], "curr", idle)
-    found = tasks(subject(image))
-    assert idle not in {m.key for m in found.members}  # it is still somebody's idle task, so nobody says it is ready
+    assert member(tasks(subject(image)), idle).views == ("children",)
+    assert finding(judged(image), "KRN-013").verdict == "violated"
 
 
 def test_without_run_queues_nobody_counts_as_idle() -> None:
@@ -165,6 +169,23 @@ def test_every_view_of_machines_agrees() -> None:
     assert (machine.key, set(machine.views)) == (image.at["machine"], set(found.views))
     assert machine.name == f"{image.at['machine']:#x} of process 100"
     assert found.gaps == ()
+
+
+def without_symbol(image: KernelImage, symbol: str) -> KernelImage:
+    strings = image.at["strtab of kvm"]
+    raw = image.peek(strings, 4096 - (strings & 0xFFF))
+    image.poke(strings + raw.index(b"\0" + symbol.encode() + b"\0") + 1, b"x")
+    return image
+
+
+@pytest.mark.parametrize(
+    ("symbol", "view", "gaps"), [("kvm_running_vcpu", "running processors", []), ("vm_list", "vm_list", ["vm_list"])]
+)
+def test_only_a_view_that_must_show_everything_is_missed(symbol: str, view: str, gaps: list[str]) -> None:
+    found = kvm_machines(subject(without_symbol(host(), symbol)))
+    assert not isinstance(found, Absent)
+    assert view not in found.views
+    assert [gap.what for gap in found.gaps] == gaps
 
 
 def test_a_hidden_machine_is_missed_in_its_list() -> None:

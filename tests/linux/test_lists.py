@@ -197,7 +197,8 @@ def test_a_branch_into_the_wild_costs_that_branch_only(link: int, why: str) -> N
     image.poke(node(3) + 8, words(link))
     found = tree(image)
     assert len(found.items) == 4
-    assert why in found.gaps[0].why
+    (gap,) = found.gaps
+    assert why in gap.why
 
 
 def test_a_tree_larger_than_any_ends(monkeypatch: pytest.MonkeyPatch) -> None:
