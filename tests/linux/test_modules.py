@@ -194,6 +194,13 @@ def test_undefined_and_nameless_symbols_are_left_out() -> None:
     assert list(module_symbols(image.open(), module_of(image, "dummy")).names) == []
 
 
+def test_a_module_may_have_no_symbol_but_the_first_that_is_none() -> None:
+    image = host()
+    table = image.word(image.at["module kvm"] + image.types.offset("module", "kallsyms"))
+    image.member("mod_kallsyms", table, "num_symtab", 1)
+    assert len(module_symbols(image.open(), module_of(image))) == 0
+
+
 @pytest.mark.parametrize("count", [0, (1 << 20) + 1, 0xFFFF_FFFF])
 def test_an_impossible_number_of_symbols_is_refused(count: int) -> None:
     image = host()
