@@ -1,10 +1,11 @@
-"""Images from the range for tests marked `lab`: each is booted once and kept in the range's cache."""
+"""What all tests share: no property is timed, and images from the range are booted once and kept in its cache."""
 
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from hypervigil.lab.images import Format
 from hypervigil.lab.kernels import Kernel, fetch
@@ -14,6 +15,9 @@ from hypervigil.lab.scenarios import named
 from hypervigil.lab.store import cache_directory
 
 Produce = Callable[..., Production]
+
+settings.register_profile("untimed", deadline=None)  # a busy machine is no fault
+settings.load_profile("untimed")
 
 
 def _say(text: str) -> None:

@@ -10,9 +10,10 @@ def note(name: bytes, kind: int, content: bytes) -> bytes:
     return struct.pack("<III", len(name) + 1, len(content), kind) + padded + content + bytes(-len(content) % 4)
 
 
-def qemu_state(*, cr3: int = 0x1234000, gs: int = 0xFFFF_8000_0000_1000, size: int = 440) -> bytes:
+def qemu_state(*, cr3: int = 0x1234000, gs: int = 0xFFFF_8000_0000_1000, idt: int = 0x9000, size: int = 440) -> bytes:
     registers = struct.pack("<18Q", *range(100, 118))
-    segments = b"".join(struct.pack("<IIIIQ", 0x10 + i, 0xFFF, 0, 0, gs if i == 4 else 0x1000 * i) for i in range(10))
+    bases = {index: 0x1000 * index for index in range(10)} | {4: gs, 9: idt}
+    segments = b"".join(struct.pack("<IIIIQ", 0x10 + i, 0xFFF, 0, 0, base) for i, base in bases.items())
     control = struct.pack("<5Q", 0x80050033, 0, 0x5000, cr3, 0x3506F0)
     return (struct.pack("<II", 1, size) + registers + segments + control + struct.pack("<Q", 0xAAAA))[:size]
 

@@ -210,6 +210,11 @@ class KernelImage(Image):
         notes = note(b"QEMU", 0, qemu_state(cr3=self.root if cr3 is None else cr3, gs=gs))
         return read_image(memoryview(elf([(0, bytes(self.data))], notes)))
 
+    def cores(self, *processors: tuple[int, int]) -> Reader:
+        """As an ELF core with the registers of processors, each ``(cr3, base of the interrupt table)``."""
+        states = [note(b"QEMU", 0, qemu_state(cr3=cr3, idt=idt)) for cr3, idt in processors]
+        return read_image(memoryview(elf([(0, bytes(self.data))], b"".join(states))))
+
     def open(self, memory: Reader | None = None) -> Kernel:
         """The kernel, opened as it is in an image."""
         return open_kernel(memory or self.raw())

@@ -202,7 +202,7 @@ def test_a_sweep_finds_exactly_what_single_walks_find(wanted: dict[tuple[int, ..
     assert starts(may_run) == sorted(virtual(*at) for at, (_, may, _) in wanted.items() if may)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.lists(st.integers(0, (1 << 64) - 1), max_size=64), st.integers(0, (1 << 64) - 1), st.sampled_from([4, 5]))
 def test_any_tables_are_walked_to_an_end(entries: list[int], address: int, levels: int) -> None:
     image = Image(1 << 15)

@@ -202,3 +202,33 @@ def test_without_layouts_nothing_stands_in() -> None:
     made, _ = catalogue()
     with pytest.raises(LookupError):
         made.type("struct hidden")
+
+
+@pytest.mark.parametrize(
+    "what",
+    [
+        (INT, 1 << 24, 1 << 27),
+        (INT, 0, 32),
+        (FLOAT, 1 << 31),
+        (ENUM, 1 << 30),
+    ],
+)
+def test_a_type_of_an_impossible_size_is_a_decode_error(what: tuple[int, ...]) -> None:
+    def build(btf: Encoder) -> None:
+        odd = btf.add("odd", *what)
+        btf.items("holder", STRUCT, 8, ("it", odd, 0))
+
+    made, _ = catalogue(encoded(build))
+    with pytest.raises(DecodeError):
+        drgn.Object(made, made.type("struct holder"), address=0).it.value_()
+
+
+def test_a_bit_field_of_something_without_bits_is_a_decode_error() -> None:
+    def build(btf: Encoder) -> None:
+        integer = btf.add("int", INT, 4, 32)
+        whole = btf.items("whole", STRUCT, 4, ("it", integer, 0))
+        btf.items("holder", STRUCT, 8, ("bits", whole, 3 << 24), flag=True)
+
+    made, _ = catalogue(encoded(build))
+    with pytest.raises(DecodeError, match="member bits cannot be"):
+        _ = made.type("struct holder").members[0].type

@@ -172,7 +172,7 @@ def test_a_long_exhibit_says_how_much_it_leaves_out() -> None:
     assert "up to 1024 more bytes in the JSON report" in render(reports.report((found,), exhibits=(shown,)))
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=20)
 @given(any_reports(ANY_TEXT))
 def test_any_report_renders_and_shows_every_violation(report: Report) -> None:
     text = render(report)

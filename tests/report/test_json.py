@@ -45,7 +45,7 @@ def test_the_schema_refuses_what_is_no_report() -> None:
     assert [error.json_path for error in validator.iter_errors(document)] == ["$.memory_map[0].start"]
 
 
-@settings(deadline=None)
+@settings(max_examples=40)
 @given(any_reports(ENCODABLE_TEXT))
 def test_a_report_survives_writing_and_reading(report: Report) -> None:
     text = render(report)
@@ -53,7 +53,7 @@ def test_a_report_survives_writing_and_reading(report: Report) -> None:
     assert render(read_json(text.encode())) == text
 
 
-@settings(deadline=None)
+@settings(max_examples=40)
 @given(any_reports(ANY_TEXT))
 def test_any_report_renders_and_shows_every_violation(report: Report) -> None:
     text = render(report)
@@ -73,7 +73,7 @@ def test_keys_are_sorted_indented_by_two_and_end_in_a_newline() -> None:
     assert text.endswith("}\n")
 
 
-@settings(deadline=None)
+@settings(max_examples=40)
 @given(any_reports(ANY_TEXT))
 def test_no_character_in_it_can_steer_a_terminal(report: Report) -> None:
     assert not any(hides(character) for character in render(report).replace("\n", ""))

@@ -134,7 +134,7 @@ def test_an_evidence_name_is_data_and_no_path() -> None:
     assert artifact["location"]["uri"] == "./..%2F..%2Fetc%2Fpasswd%3Fx%23y%20javascript%3A"
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30)
 @given(any_reports(ANY_TEXT))
 def test_any_report_renders_and_shows_every_violation(report: Report) -> None:
     assert render(report) == render(report)

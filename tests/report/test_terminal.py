@@ -142,7 +142,7 @@ def test_the_quiet_form_is_one_line() -> None:
         assert line.startswith(str(report.verdict))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(any_reports(ANY_TEXT), LOOKS)
 def test_any_report_renders_and_shows_every_violation(report: Report, look: Look) -> None:
     text = render(report, look)

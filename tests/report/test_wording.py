@@ -1,5 +1,5 @@
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 
 from hypervigil.core.evidence import Span
 from hypervigil.core.finding import Finding, Observation, Severity, Verdict, Violation
@@ -54,6 +54,7 @@ def test_whatever_is_not_fully_seen_is_called_no_clean_result(findings: tuple[Fi
     assert "not a clean result" in headline(report(findings))
 
 
+@settings(max_examples=40)
 @given(any_reports(ANY_TEXT))
 def test_only_a_report_that_holds_is_free_of_violations_and_doubt(subject: Report) -> None:
     said = headline(subject)

@@ -17,12 +17,13 @@ from hypervigil.report.checkpages import page
 def checks(check: str, *, as_json: bool) -> int:
     """List all checks, or explain one CHECK (such as KVM-001)."""
     known = load_checks()
+    chosen = (_named(check, known),) if check else known
     if as_json:
-        sys.stdout.write(msgspec.json.encode([_entry(subject) for subject in known]).decode() + "\n")
+        sys.stdout.write(msgspec.json.encode([_entry(subject) for subject in chosen]).decode() + "\n")
     elif check:
-        sys.stdout.write(page(_named(check, known)))
+        sys.stdout.write(page(chosen[0]))
     else:
-        for subject in known:
+        for subject in chosen:
             sys.stdout.write(f"{subject.id}  {subject.about.severity:<8}  {subject.about.title}\n")
     return 0
 

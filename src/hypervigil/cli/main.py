@@ -11,10 +11,12 @@ from collections.abc import Sequence
 import click
 
 import hypervigil
+from hypervigil.app.guard import guarded
 from hypervigil.core.errors import HypervigilError, ProgramError
 
 _BROKEN = 2
 _INTERRUPTED = 130
+_STDOUT, _STDERR = 1, 2
 _COMMANDS = {
     "scan": "integrity:scan",
     "integrity": "integrity:integrity",
@@ -62,11 +64,11 @@ def root() -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line and exit."""
+    """Run the command line and exit; whatever goes wrong ends with a status that is no verdict."""
+    _open_closed_streams()
     try:
-        status = root.main(
-            args=None if arguments is None else list(arguments), prog_name="hypervigil", standalone_mode=False
-        )
+        status = guarded(lambda: _run(arguments), (HypervigilError, click.ClickException, click.Abort, OSError))
+        sys.stdout.flush()
     except HypervigilError as fault:
         click.echo(f"hypervigil: {fault}", err=True)
         sys.exit(_BROKEN)
@@ -76,7 +78,29 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except (click.Abort, KeyboardInterrupt):
         click.echo("hypervigil: interrupted", err=True)
         sys.exit(_INTERRUPTED)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as fault:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left in its buffer is lost
+        if not isinstance(fault, BrokenPipeError):
+            said = (fault.strerror or str(fault)).lower()
+            click.echo(f"hypervigil: {fault.filename or 'standard output'}: {said}", err=True)
         sys.exit(_BROKEN)
-    sys.exit(status if isinstance(status, int) else 0)
+    sys.exit(status)
+
+
+def _run(arguments: Sequence[str] | None) -> int:
+    try:
+        status = root.main(
+            args=None if arguments is None else list(arguments), prog_name="hypervigil", standalone_mode=False
+        )
+    except SystemExit as ended:  # a reader that went away, to which click gives the status of a violation; completion
+        return _BROKEN if ended.code else 0
+    return status if isinstance(status, int) else 0
+
+
+def _open_closed_streams() -> None:
+    """Let closed standard streams lead to nowhere: a file that is opened later must not take their place."""
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= _STDERR:
+        os.set_inheritable(descriptor, True)  # noqa: FBT003 - positional only
+    os.close(descriptor)
+    sys.stdout = sys.stdout or os.fdopen(_STDOUT, "w", closefd=False)
+    sys.stderr = sys.stderr or os.fdopen(_STDERR, "w", closefd=False)

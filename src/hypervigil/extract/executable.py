@@ -25,6 +25,13 @@ _NOBODY = ("", "")
 _UNUSED = ("unused, holds traps only", "unused")
 _PADDINGS = (b"\x00", b"\xcc", b"\x90")
 _LEAST_PADDING = 16
+_MOST_RUNS = 1 << 16
+_MOST_SEARCHED = 1 << 28
+_MOST_GAPS = 1 << 10
+"""Ranges of executable memory, bytes of it that nobody claims, and gaps in these. Kernels have far less of each; who
+forges page tables can make any amount out of one page."""
+
+_FORGED = "the page tables refer to themselves or are forged"
 
 
 class _Run(msgspec.Struct):
@@ -47,22 +54,59 @@ def executable_memory(subject: Subject) -> ExecutableMemory:
     claims = executable_claims(kernel, areas.items, system.modules.items)
     owned = sorted([*_text_claims(system), *claims.items])
     whole = not (gaps or claims.gaps or system.modules.gaps)
-    regions: list[ExecutableRegion] = []
     gaps += [*swept.gaps, *_expected(system, swept, areas), *claims.gaps, *system.modules.gaps]
-    for run in _runs(swept):
+    runs = list(itertools.islice(_runs(swept), _MOST_RUNS + 1))
+    if len(runs) > _MOST_RUNS:
+        runs.pop()
+        gaps.append(Gap(f"executable memory behind {runs[-1].end:#x}", f"more than {_MOST_RUNS} ranges: {_FORGED}"))
+    regions: list[ExecutableRegion] = []
+    nobodys: list[tuple[_Run, int, int]] = []
+    for run in runs:
         for start, end, claim in _cut(run, owned):
-            if claim is not None:
-                regions.append(_region(system, run, (start, end), (claim.owner, claim.kind)))
-                continue
-            found = find_residue(kernel.space, start, end, traps_only=True)
-            gaps += found.gaps
-            if found.items and whole:
-                regions += _unclaimed(system, run, (start, end), [(r.start, r.end) for r in found.items])
-            elif found.items:
-                gaps.append(Gap(f"owner of executable memory at {start:#x}", "not every possible owner could be read"))
+            if claim is None:
+                nobodys.append((run, start, end))
             else:
-                regions.append(_region(system, run, (start, end), _UNUSED))
-    return ExecutableMemory(regions=tuple(regions), gaps=tuple(sorted(set(gaps))))
+                regions.append(_region(system, run, (start, end), (claim.owner, claim.kind)))
+    found = _of_nobody(system, nobodys, whole=whole)
+    regions += found.items
+    return ExecutableMemory(
+        regions=tuple(sorted(regions, key=lambda r: r.start)), gaps=tuple(sorted({*gaps, *found.gaps}))
+    )
+
+
+def _of_nobody(system: System, stretches: list[tuple[_Run, int, int]], *, whole: bool) -> Observed[ExecutableRegion]:
+    """Search what nobody claims, the smallest first: code that hides is small, a forged mapping may be huge.
+
+    Args:
+        system: the kernel.
+        stretches: each with the run that it is of, as half-open ranges.
+        whole: whether every possible owner was read; if not, what is found accuses nobody.
+    """
+    regions: list[ExecutableRegion] = []
+    gaps: list[Gap] = []
+    left = _MOST_SEARCHED
+    for run, start, end in sorted(stretches, key=lambda s: (s[2] - s[1], s[1])):
+        stop = min(end, start + left)
+        left -= stop - start
+        if stop < end:
+            gaps.append(Gap(f"executable memory at {stop:#x}, {end - stop} bytes", f"too much of it: {_FORGED}"))
+        found = find_residue(system.kernel.space, start, stop, traps_only=True)
+        gaps += found.gaps
+        if found.items and whole:
+            regions += _unclaimed(system, run, (start, stop), [(r.start, r.end) for r in found.items])
+        elif found.items:
+            gaps.append(Gap(f"owner of executable memory at {start:#x}", "not every possible owner could be read"))
+        elif start < stop:
+            regions.append(_region(system, run, (start, stop), _UNUSED))
+    return Observed(tuple(regions), _few(gaps))
+
+
+def _few(gaps: list[Gap]) -> tuple[Gap, ...]:
+    """Gaps that a reader can read, and the number of the others."""
+    if len(gaps) <= _MOST_GAPS:
+        return tuple(gaps)
+    more = len(gaps) - _MOST_GAPS
+    return (*gaps[:_MOST_GAPS], Gap(f"{more} more ranges of executable memory", "they cannot be read, or are forged"))
 
 
 def _areas(system: System) -> tuple[Observed[VmapArea], list[Gap]]:

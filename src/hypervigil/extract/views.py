@@ -1,6 +1,6 @@
 """Cross-views of modules, processes and machines as facts."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 
 from hypervigil.core.errors import EvidenceError
 from hypervigil.core.facts import Absent, Gap
@@ -9,7 +9,6 @@ from hypervigil.facts.hypervisor import KvmMachines
 from hypervigil.facts.kernel import Modules, Tasks
 from hypervigil.facts.views import Member
 from hypervigil.linux.members import number
-from hypervigil.linux.modules import Module
 from hypervigil.linux.system import System
 from hypervigil.linux.tasks import Task
 from hypervigil.linux.views import View
@@ -28,23 +27,18 @@ def modules(subject: Subject) -> Modules:
         return "" if address not in known or known[address].state == "live" else f"it is {known[address].state}"
 
     names, members, gaps = _members(system, system.module_views, "struct module", name, excuse)
-    members = [m for m in members if _is_module(known.get(m.key))]
-    return Modules(views=names, members=tuple(members), gaps=(*gaps, *_unread(system, known)))
+    kept = tuple(member for member in members if member.key in known)
+    every = {*gaps, *system.modules.gaps, *_of_another_s_name(system, known)}
+    return Modules(views=names, members=kept, gaps=tuple(sorted(every)))
 
 
-def _is_module(module: Module | None) -> bool:
-    return module is not None
-
-
-def _unread(system: System, known: Iterable[int]) -> tuple[Gap, ...]:
-    """What a view shows and what is no module when it is read: a gap, since it may be one that was damaged."""
+def _of_another_s_name(system: System, known: Iterable[int]) -> Iterator[Gap]:
+    """What views show and `System.modules` left out without a word: a module that calls itself as another does."""
     seen = set().union(*(view.seen or () for view in system.module_views))
-    listed = {gap.what for gap in system.modules.gaps}
-    return tuple(
-        Gap(f"module at {address:#x}", "it cannot be read")
-        for address in sorted(seen - set(known))
-        if f"module at {address:#x}" not in listed
-    )
+    told = {gap.what for gap in system.modules.gaps}
+    for address in seen - set(known):
+        if (what := f"module at {address:#x}") not in told:
+            yield Gap(what, "it has the name of another module")
 
 
 @extracts(Tasks)

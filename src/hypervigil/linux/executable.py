@@ -164,7 +164,9 @@ def _indirect_thunks(kernel: Kernel, modules: tuple[Module, ...]) -> Iterator[Cl
         if not has(thing.type_, "its_page_array"):
             return
         pages, count = number(thing, "its_page_array"), number(thing, "its_num_pages")
-        for index in range(min(count, _MAX_PAGES)):
+        if count > _MAX_PAGES:
+            raise MissingDescription(f"module {module.name} has {count} pages of thunks")
+        for index in range(count):
             start = kernel.space.u64(VirtAddr(pages + 8 * index))
             yield Claim(start, start + PAGE_SIZE, f"thunks of {module.name}", "trampoline")
 

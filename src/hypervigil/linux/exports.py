@@ -17,6 +17,7 @@ from hypervigil.memory.locate import START_KERNEL_MAP
 _MAX_EXPORTS = 1 << 17
 _MAX_STRINGS = 1 << 23
 _MAX_NAME = 512
+_DISTANCE = 4
 
 
 class Disagreement(msgspec.Struct, frozen=True):
@@ -66,10 +67,13 @@ def _table(kernel: Kernel, start: VirtAddr, stop: VirtAddr) -> tuple[list[Disagr
     count = (stop - start) // width if width else 0
     if not 0 < count <= _MAX_EXPORTS:
         raise MissingDescription(f"{count} exported symbols")
+    value_at, name_at = offset_of(kind, "value_offset"), offset_of(kind, "name_offset")
+    if max(value_at, name_at) + _DISTANCE > width:
+        raise MissingDescription("struct kernel_symbol does not hold its members")
     raw = np.frombuffer(kernel.space.read(start, count * width), np.uint8).reshape(count, width)
     places = np.uint64(start) + np.arange(count, dtype=np.uint64) * np.uint64(width)
-    addresses = _relative(raw, places, offset_of(kind, "value_offset"))
-    names_at = _relative(raw, places, offset_of(kind, "name_offset"))
+    addresses = _relative(raw, places, value_at)
+    names_at = _relative(raw, places, name_at)
     low, high = int(names_at.min()), int(names_at.max()) + 1
     if high - low > _MAX_STRINGS:
         raise MissingDescription("the names of exported symbols lie too far apart")
@@ -91,7 +95,7 @@ def _relative(
     places: "np.ndarray[tuple[int], np.dtype[np.uint64]]",
     offset: int,
 ) -> "np.ndarray[tuple[int], np.dtype[np.uint64]]":
-    distances = np.ascontiguousarray(raw[:, offset : offset + 4]).view("<i4").reshape(-1).astype(np.int64)
+    distances = np.ascontiguousarray(raw[:, offset : offset + _DISTANCE]).view("<i4").reshape(-1).astype(np.int64)
     result: np.ndarray[tuple[int], np.dtype[np.uint64]] = places + np.uint64(offset) + distances.astype(np.uint64)
     return result
 

@@ -241,7 +241,10 @@ def _layout_fault(kind: drgn.Type) -> str:
     end = 0
     for member in kind.members or ():
         start = member.bit_offset
-        size = member.bit_field_size or 8 * _size(member.type)
+        try:
+            size = member.bit_field_size or 8 * _size(member.type)
+        except (EvidenceError, ValueError) as fault:
+            return f"the type of member {member.name or 'without a name'} cannot be: {fault}"
         if start < end:
             return f"member {member.name or 'without a name'} overlaps the one before it"
         if start - end > 8 * _CACHE_LINE:

@@ -16,7 +16,7 @@ from hypervigil.facts.pointers import Slot
 from hypervigil.linux.files import OpenFile
 from hypervigil.linux.kvm import KVM, Kvm, functions_of
 from hypervigil.linux.lists import walk_chain, walk_list
-from hypervigil.linux.members import address_of, has, length, member, number, offset_of
+from hypervigil.linux.members import address_of, element, has, length, member, number, offset_of
 from hypervigil.linux.percpu import each_cpu_offset, per_cpu
 from hypervigil.linux.tasks import Task
 from hypervigil.linux.xarray import xarray_entries
@@ -91,7 +91,7 @@ def _processors(kvm: Kvm, machine: int) -> Observed[int]:
     if has(thing.type_, "vcpu_array"):
         return xarray_entries(kvm.system.kernel, number(thing, "vcpu_array.xa_head"), what)
     count = min(number(thing, "online_vcpus.counter"), _MAX_PROCESSORS)
-    slots = [number(member(thing, "vcpus")[index]) for index in range(count)]
+    slots = [number(element(member(thing, "vcpus"), index)) for index in range(count)]
     return Observed(tuple(slot for slot in slots if slot))
 
 
@@ -112,7 +112,7 @@ def each_io_device(kvm: Kvm, machine: int) -> Iterator[Slot]:
     buses = member(kernel.object("struct kvm", machine), "buses")
     shown: set[int] = set()
     for number_of_bus in range(min(length(buses), len(_BUSES))):
-        bus = buses[number_of_bus]
+        bus = element(buses, number_of_bus)
         if not number(bus):
             continue
         count = number(bus, "dev_count")
@@ -128,7 +128,7 @@ def each_io_device(kvm: Kvm, machine: int) -> Iterator[Slot]:
 
 
 def _io_device(kvm: Kvm, machine: int, number_of_bus: int, bus: drgn.Object, index: int) -> Slot:
-    entry = member(bus, "range")[index]
+    entry = element(member(bus, "range"), index)
     device = number(entry, "dev")
     place = number(entry, "addr")
     name = f"machine {machine:#x} {_BUSES[number_of_bus]}[{index}] ({place:#x}).ops"

@@ -2,11 +2,21 @@
 
 Kernel structures change from version to version. A reader of them asks for the member it wants, offers the names it
 had before, and cites the commit that renamed it where it does so.
+
+Type information comes out of the image as well. Where it says what cannot be (a member of type void, an integer of
+2^24 bits, a structure inside itself) drgn refuses in many ways; all of them mean that the type is not described.
 """
 
 import drgn
 
-from hypervigil.core.errors import MissingDescription
+from hypervigil.core.errors import MissingDescription, MissingMemory
+
+_IMPOSSIBLE = (LookupError, TypeError, ValueError, OverflowError, RecursionError, SyntaxError)
+"""What drgn raises for a type that cannot be."""
+
+_NUMBERS = frozenset({drgn.TypeKind.INT, drgn.TypeKind.BOOL, drgn.TypeKind.ENUM, drgn.TypeKind.POINTER})
+
+_MAX_TEXT = 1 << 16
 
 
 def member(thing: drgn.Object, *paths: str) -> drgn.Object:
@@ -14,16 +24,39 @@ def member(thing: drgn.Object, *paths: str) -> drgn.Object:
 
     Raises:
         MissingDescription: it has none of them.
+        MissingMemory: a pointer on the path is not in the image.
     """
     for path in paths:
         found = thing
         try:
             for name in path.split("."):
                 found = found.member_(name)
-        except (LookupError, TypeError):
+        except _IMPOSSIBLE:
             continue
+        except drgn.FaultError as fault:
+            raise _not_there(fault) from fault
         return found
     raise MissingDescription(f"{thing.type_.type_name()} has no member {' or '.join(paths)}")
+
+
+def element(thing: drgn.Object, index: int) -> drgn.Object:
+    """An element of an array, or of what a pointer leads to; nothing says that it is within bounds.
+
+    Raises:
+        MissingDescription: it is neither.
+        MissingMemory: the pointer is not in the image.
+    """
+    try:
+        return thing[index]
+    except drgn.FaultError as fault:
+        raise _not_there(fault) from fault
+    except _IMPOSSIBLE as fault:
+        raise MissingDescription(f"{thing.type_.type_name()} has no elements: {fault}") from fault
+
+
+def _not_there(fault: drgn.FaultError) -> MissingMemory:
+    """Drgn asks for no memory that wraps around the end of the address space."""
+    return MissingMemory(fault.address, 1, "no such range", virtual=True)
 
 
 def number(thing: drgn.Object, *paths: str) -> int:
@@ -33,10 +66,23 @@ def number(thing: drgn.Object, *paths: str) -> int:
         MissingDescription: there is no such member, or it is no number.
         MissingMemory: it is not in the image.
     """
-    value = member(thing, *paths).value_() if paths else thing.value_()
-    if not isinstance(value, int):
+    found = member(thing, *paths) if paths else thing
+    if _plain(found.type_).kind not in _NUMBERS:
         raise MissingDescription(f"{thing.type_.type_name()} {' '.join(paths)} is not a number")
+    try:
+        value = found.value_()
+    except drgn.FaultError as fault:
+        raise _not_there(fault) from fault
+    except _IMPOSSIBLE as fault:
+        raise MissingDescription(f"{thing.type_.type_name()} {' '.join(paths)} has no value: {fault}") from fault
     return int(value & 0xFFFF_FFFF_FFFF_FFFF)
+
+
+def _plain(kind: drgn.Type) -> drgn.Type:
+    """What a typedef stands for."""
+    while kind.kind is drgn.TypeKind.TYPEDEF:
+        kind = kind.type
+    return kind
 
 
 def text(thing: drgn.Object, *paths: str) -> str:
@@ -48,9 +94,13 @@ def text(thing: drgn.Object, *paths: str) -> str:
     """
     found = member(thing, *paths)
     try:
-        raw: bytes = found.to_bytes_()
-    except (TypeError, ValueError) as fault:
+        raw: bytes | None = found.to_bytes_() if drgn.sizeof(found) <= _MAX_TEXT else None
+    except drgn.FaultError as fault:
+        raise _not_there(fault) from fault
+    except _IMPOSSIBLE as fault:
         raise MissingDescription(f"{thing.type_.type_name()}.{paths[0]} is not text: {fault}") from fault
+    if raw is None:
+        raise MissingDescription(f"{thing.type_.type_name()}.{paths[0]} is too long for text")
     return str(raw.partition(b"\0")[0], "latin-1")
 
 
@@ -82,8 +132,7 @@ def has(thing: drgn.Object | drgn.Type, path: str) -> bool:
     """Whether a structure has a member."""
     kind = thing.type_ if isinstance(thing, drgn.Object) else thing
     for name in path.split("."):
-        while kind.kind is drgn.TypeKind.TYPEDEF:
-            kind = kind.type
+        kind = _plain(kind)
         if kind.kind not in {drgn.TypeKind.STRUCT, drgn.TypeKind.UNION} or not kind.has_member(name):
             return False
         kind = kind.member(name).type
@@ -98,5 +147,5 @@ def offset_of(kind: drgn.Type, path: str) -> int:
     """
     try:
         return int(drgn.offsetof(kind, path))
-    except (LookupError, TypeError, SyntaxError, ValueError) as fault:
+    except _IMPOSSIBLE as fault:
         raise MissingDescription(f"{kind.type_name()} has no member {path}") from fault

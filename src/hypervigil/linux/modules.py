@@ -15,7 +15,7 @@ from hypervigil.decode.btf import Btf
 from hypervigil.decode.btf_sections import MAX_SIZE as MAX_BTF
 from hypervigil.facts.pointers import Section
 from hypervigil.linux.lists import walk_list, walk_tree
-from hypervigil.linux.members import has, member, number, offset_of, text
+from hypervigil.linux.members import element, has, member, number, offset_of, text
 from hypervigil.memory.kernel import Kernel
 from hypervigil.memory.symbols import Symbols
 
@@ -93,7 +93,8 @@ def _areas_by_type(kernel: Kernel, address: int) -> list[Area]:
     thing = kernel.object("struct module", address)
     areas = []
     for index, section in enumerate(_MEM):
-        base, size = number(thing.mem[index], "base"), number(thing.mem[index], "size")
+        part = element(member(thing, "mem"), index)
+        base, size = number(part, "base"), number(part, "size")
         if base and 0 < size <= _MAX_MODULE:
             areas.append(Area(base, base + size, section, index == _MEM_RO_AFTER_INIT))
     return areas
@@ -130,7 +131,7 @@ def modules_in_tree(kernel: Kernel) -> Observed[int]:
     found: dict[int, None] = {}
     gaps: list[Gap] = []
     for half in range(2):
-        side = member(tree, "root.tree")[half]
+        side = element(member(tree, "root.tree"), half)
         node_offset = offset + half * _RB_NODE
         walked = walk_tree(kernel.space, number(side, "rb_node"), node_offset, f"address tree, half {half}")
         gaps += walked.gaps
@@ -236,12 +237,15 @@ def module_sections(kernel: Kernel, module: Module) -> dict[str, int]:
         MissingDescription: the module has no such list.
         MissingMemory: it is not in the image.
     """
-    attributes = member(kernel.object("struct module", module.address), "sect_attrs")
-    if not attributes.value_():
+    address = number(kernel.object("struct module", module.address), "sect_attrs")
+    if not address:
         raise MissingDescription(f"module {module.name} keeps no list of its sections")
-    if has(attributes.type_.type, "nsections"):
-        count = min(number(attributes, "nsections"), _MAX_SECTIONS)
-        entries = [(attributes.attrs[i].battr, number(attributes.attrs[i], "address")) for i in range(count)]
+    attributes = kernel.object("struct module_sect_attrs", address)
+    if has(attributes, "nsections"):
+        found = [
+            element(member(attributes, "attrs"), i) for i in range(min(number(attributes, "nsections"), _MAX_SECTIONS))
+        ]
+        entries = [(member(e, "battr"), number(e, "address")) for e in found]
     else:
         entries = [(e, number(e, "private")) for e in _binary_attributes(kernel, attributes)]
     return {kernel.space.text(VirtAddr(number(e, "attr.name")), 64): place for e, place in entries}

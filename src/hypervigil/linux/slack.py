@@ -5,6 +5,8 @@ int3 (execmem_fill_trapping_insns); linkers pad text with int3, nop or zero. So 
 nothing else.
 """
 
+from collections.abc import Iterator
+
 import msgspec
 import numpy as np
 
@@ -15,6 +17,7 @@ from hypervigil.memory.space import AddressSpace
 _PADDING = np.zeros(256, np.bool_)
 _PADDING[[0x00, 0xCC, 0x90]] = True
 _TRAP = 0xCC
+_AT_ONCE = 1 << 24
 
 
 class Residue(msgspec.Struct, frozen=True, order=True):
@@ -34,16 +37,23 @@ def find_residue(space: AddressSpace, start: int, end: int, *, traps_only: bool 
         traps_only: only int3 counts as padding.
     """
     found: list[Residue] = []
-    gaps: list[Gap] = []
-    for at, size, data in space.each_piece(VirtAddr(start), end - start) if end > start else ():
+    missing: list[tuple[int, int]] = []
+    for at, size, data in _each_piece(space, start, end):
         if data is None:
-            gaps.append(Gap(f"executable memory at {at:#x}, {size} bytes", "not in the image"))
+            joins = missing and missing[-1][1] == at
+            missing.append((missing.pop()[0] if joins else at, at + size))
             continue
         values = np.frombuffer(data, np.uint8)
         odd = np.flatnonzero(values != _TRAP if traps_only else ~_PADDING[values])
         if odd.size:
             found += _runs(at, odd)
+    gaps = (Gap(f"executable memory at {low:#x}, {high - low} bytes", "not in the image") for low, high in missing)
     return Observed(tuple(_joined(found)), tuple(gaps))
+
+
+def _each_piece(space: AddressSpace, start: int, end: int) -> Iterator[tuple[VirtAddr, int, bytes | None]]:
+    for at in range(start, end, _AT_ONCE):
+        yield from space.each_piece(VirtAddr(at), min(_AT_ONCE, end - at))
 
 
 def _runs(base: int, odd: "np.ndarray[tuple[int], np.dtype[np.intp]]") -> list[Residue]:

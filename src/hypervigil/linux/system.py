@@ -5,6 +5,7 @@ whether the views agree is a question of its own.
 """
 
 import bisect
+import itertools
 from functools import cached_property
 
 import msgspec
@@ -123,15 +124,18 @@ class System:
     def _starts(self) -> list[int]:
         return [owned.start for owned in self.ranges]
 
+    @cached_property
+    def _reach(self) -> list[int]:
+        """How far any range up to each one reaches."""
+        return list(itertools.accumulate((owned.end for owned in self.ranges), max))
+
     def owner_of(self, address: int) -> Range | None:
         """The innermost range that holds `address`, or None if it is nobody's."""
         position = bisect.bisect_right(self._starts, address) - 1
-        while position >= 0:
+        while position >= 0 and self._reach[position] > address:
             owned = self.ranges[position]
             if owned.start <= address < owned.end:
                 return owned
-            if position and self.ranges[position - 1].end <= address:
-                return None
             position -= 1
         return None
 

@@ -9,7 +9,7 @@ the caller to report.
 import os
 from typing import TYPE_CHECKING
 
-from hypervigil.core.errors import UnsupportedEvidence, UsageError
+from hypervigil.core.errors import DecodeError, UnsupportedEvidence, UsageError
 from hypervigil.decode.compression import compression_of
 from hypervigil.memory.elfcore import read_elf_core
 from hypervigil.memory.lime import read_lime
@@ -84,12 +84,20 @@ def open_image(path: str, evidence: str = "memory") -> Reader:
     except OSError as fault:
         raise UsageError(f"{path}: {(fault.strerror or str(fault)).lower()}") from fault
     try:
-        buffer = map_descriptor(descriptor)
+        return _image_behind(descriptor, evidence, vmware=path.lower().endswith(".vmem"))
+    except DecodeError as fault:
+        raise DecodeError(f"{path}: {fault.what}", fault.reason, fault.offset) from fault
+    except (UsageError, UnsupportedEvidence) as fault:
+        raise type(fault)(f"{path}: {fault}") from fault
     finally:
         os.close(descriptor)
-    if path.lower().endswith(".vmem"):
+
+
+def _image_behind(descriptor: int, evidence: str, *, vmware: bool) -> Reader:
+    buffer = map_descriptor(descriptor)
+    if vmware:
         raise UnsupportedEvidence(
-            f"{path}: memory of a VMware machine without its layout (.vmem); "
+            "memory of a VMware machine without its layout (.vmem); "
             "convert it with vmss2core, or rename it to .raw if the machine has less than 3 GiB"
         )
     return read_image(buffer, evidence)

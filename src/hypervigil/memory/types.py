@@ -17,6 +17,10 @@ from hypervigil.decode.btf_types import MODIFIERS, BtfKind, BtfType, Member
 from hypervigil.standards.layouts import LayoutSet
 
 _MAX_DEPTH = 64
+_MAX_SCALAR = 16
+_REFUSALS = (ValueError, OverflowError, TypeError, SyntaxError)
+"""What drgn raises when it is asked to make a type that cannot be."""
+
 _KINDS = {
     drgn.TypeKind.STRUCT: (BtfKind.STRUCT,),
     drgn.TypeKind.UNION: (BtfKind.UNION,),
@@ -73,7 +77,10 @@ class TypeCatalogue:
         if made is None:
             if depth > _MAX_DEPTH:
                 raise DecodeError("btf type", f"type {type_id} refers to itself")
-            made = self._make(index, type_id, depth + 1)
+            try:
+                made = self._make(index, type_id, depth + 1)
+            except _REFUSALS as fault:
+                raise DecodeError("btf type", f"type {type_id} cannot be: {fault}") from fault
             self._made[index, type_id] = made
         return made
 
@@ -108,9 +115,9 @@ class TypeCatalogue:
         if this.kind is BtfKind.FUNC_PROTO:
             return program.function_type(program.void_type(), ())
         if this.kind is BtfKind.FLOAT:
-            return program.float_type(this.name, this.size or 0)
+            return program.float_type(this.name, _scalar_size(this))
         if this.kind in _KINDS[drgn.TypeKind.ENUM]:
-            compatible = program.int_type("int" if this.flag else "unsigned int", this.size or 4, this.flag)
+            compatible = program.int_type("int" if this.flag else "unsigned int", _scalar_size(this), this.flag)
             values = [drgn.TypeEnumerator(e.name, e.value) for e in self._sources[index][1].enumerators(this.id)]
             return program.enum_type(this.name or None, compatible, values)
         raise DecodeError("btf type", f"type {this.id} of kind {this.kind.name} is no type of a value")
@@ -128,9 +135,12 @@ class TypeCatalogue:
     def _member(self, index: int, member: Member) -> Callable[[], drgn.Type | drgn.Object]:
         def resolve() -> drgn.Type | drgn.Object:
             kind = self._type(index, member.type_id, 0)
-            if member.bit_size:
+            if not member.bit_size:
+                return kind
+            try:
                 return drgn.Object(self._program, kind, bit_field_size=member.bit_size)
-            return kind
+            except _REFUSALS as fault:
+                raise DecodeError("btf type", f"member {member.name} cannot be: {fault}") from fault
 
         return resolve
 
@@ -179,7 +189,14 @@ class TypeCatalogue:
         btf = self._sources[index][1]
         this = btf.type(type_id)
         encoding = btf.integer(type_id)
-        size = this.size or 0
+        size = _scalar_size(this)
         if encoding.boolean:
             return self._program.bool_type(this.name, size)
         return self._program.int_type(this.name, size, encoding.signed)
+
+
+def _scalar_size(this: BtfType) -> int:
+    """Bytes of a number; drgn takes any and fails when a value is read."""
+    if this.size is None or not 0 < this.size <= _MAX_SCALAR:
+        raise DecodeError("btf type", f"type {this.id}, a number, has {this.size} bytes")
+    return this.size

@@ -55,7 +55,7 @@ def walked(machine: FakeMachine, half: int) -> list[int]:
     return below(machine.memory.pointer(VirtAddr(HEAD + 8 + 8 * half)), 0, red=False)[0]
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=12, deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=12)
 @given(st.integers(1, 40), st.data())
 def test_a_module_is_taken_off_and_the_tree_stays_a_tree(
     tmp_path_factory: pytest.TempPathFactory, count: int, data: st.DataObject

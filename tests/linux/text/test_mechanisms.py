@@ -32,7 +32,7 @@ def test_one_whose_table_cannot_be_understood_is_a_gap() -> None:
     assert [one.what for one in said if isinstance(one, Gap)] == ["__bug_table of kernel"]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.sampled_from(SECTIONS), st.binary(max_size=96), st.sampled_from([DATA, TEXT, 0, (1 << 64) - 8]))
 def test_any_bytes_are_tables(section: str, data: bytes, address: int) -> None:
     made = place(World(), {section: Table(address, data)})
