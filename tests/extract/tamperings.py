@@ -50,6 +50,17 @@ def page_of_nobody(image: KernelImage) -> int:
     return STUB
 
 
+def page_in_the_user_half(image: KernelImage) -> int:
+    at = 0x40_0000
+    image.page(at, b"\xcc" * PAGE_SIZE, writable=False, executable=True)
+    return at
+
+
+def data_in_the_user_half(image: KernelImage) -> int:
+    image.page(0x7000_0000_0000)
+    return 0x7000_0000_0000
+
+
 def writable_text(image: KernelImage) -> int:
     slot = image.slot(TEXT)
     image.put(slot, image.get(slot) | WRITABLE)
@@ -218,6 +229,8 @@ TAMPERINGS: dict[str, tuple[Alter, tuple[str, ...]]] = {
     "gate for users": (gate_for_users, ("KRN-004",)),
     "another interrupt table": (other_table_in_use, ("KRN-004",)),
     "executable page of nobody": (page_of_nobody, ("KRN-005",)),
+    "executable page in the user half": (page_in_the_user_half, ("KRN-005", "KRN-008")),
+    "data in the user half": (data_in_the_user_half, ("KRN-008",)),
     "executable data": (executable_data, ("KRN-005", "KRN-006")),
     "writable text": (writable_text, ("KRN-006", "KRN-007")),
     "text open to users": (text_for_users, ("KRN-006",)),

@@ -21,6 +21,7 @@ _MASK = PAGE_SIZE - 1
 _VMALLOC_SPAN = {4: 32 << 40, 5: 12800 << 40}
 _MODULES_START = 0xFFFF_FFFF_C000_0000
 _ENTRY = 8
+_USER_HALF = 1 << 63
 _NOBODY = ("", "")
 _UNUSED = ("unused, holds traps only", "unused")
 _PADDINGS = (b"\x00", b"\xcc", b"\x90")
@@ -39,7 +40,11 @@ class _Run(msgspec.Struct):
 
 @extracts(ExecutableMemory)
 def executable_memory(subject: Subject) -> ExecutableMemory:
-    """Sweep the kernel's page tables and give every executable range its owner."""
+    """Sweep the kernel's page tables and give every executable range its owner.
+
+    Nobody can own the user half: nothing is mapped there in ``swapper_pg_dir`` (x86_64_start_kernel clears it), so
+    neither a claim nor a content of traps excuses what is.
+    """
     system = subject.system
     kernel = system.kernel
     swept = sweep(kernel.memory, kernel.location.root, kernel.location.levels)
@@ -50,6 +55,9 @@ def executable_memory(subject: Subject) -> ExecutableMemory:
     regions: list[ExecutableRegion] = []
     gaps += [*swept.gaps, *_expected(system, swept, areas), *claims.gaps, *system.modules.gaps]
     for run in _runs(swept):
+        if run.start < _USER_HALF:
+            regions.append(_region(system, run, (run.start, run.end), _NOBODY))
+            continue
         for start, end, claim in _cut(run, owned):
             if claim is not None:
                 regions.append(_region(system, run, (start, end), (claim.owner, claim.kind)))

@@ -153,16 +153,26 @@ class PrivateEntry(msgspec.Struct, frozen=True, kw_only=True):
     span: tuple[Span, ...]
 
 
+class UserHalfEntry(msgspec.Struct, frozen=True, kw_only=True):
+    """A present top-level entry of ``swapper_pg_dir`` for the user half, which begins at virtual address `start`."""
+
+    start: int
+    entry: int
+    span: tuple[Span, ...]
+
+
 class KernelHalf(Fact, kw_only=True, frozen=True):
     """The kernel's half of every process's page tables.
 
     Attributes:
         compared: how many top-level tables were compared.
         private: entries that differ.
+        user_half: what ``swapper_pg_dir`` itself maps outside of the kernel's half.
     """
 
     compared: int
     private: tuple[PrivateEntry, ...]
+    user_half: tuple[UserHalfEntry, ...] = ()
 
     def __post_init__(self) -> None:
         require(self.compared or self.gaps, "no process's page table was compared")
