@@ -195,6 +195,30 @@ def created_device(image: KernelImage) -> int:
     return at
 
 
+def device_with_file_operations(image: KernelImage) -> int:
+    at = image.at["kvm device"]
+    image.poke(at, words(image.at["kvm_vcpu_fops"]))
+    return at
+
+
+def device_with_operations_of_that_size(image: KernelImage) -> int:
+    at = image.at["kvm device"]
+    image.poke(at, words(image.at["ioapic_mmio_ops"]))
+    return at
+
+
+def kind_of_device_with_file_operations(image: KernelImage) -> int:
+    at = image.at["kvm_device_ops_table"] + 8
+    image.poke(at, words(image.at["kvm_vcpu_fops"]))
+    return at
+
+
+def io_device_with_file_operations(image: KernelImage) -> int:
+    at = image.at["io device"]
+    image.poke(at, words(image.at["kvm_vcpu_fops"]))
+    return at
+
+
 def callback(image: KernelImage) -> int:
     at = image.at["kvm_preempt_ops"]
     image.poke(at, words(image.at["dummy_init"]))
@@ -254,6 +278,10 @@ TAMPERINGS: dict[str, tuple[Alter, tuple[str, ...]]] = {
     "irqfd": (interrupt_fd, ("KVM-011",)),
     "kind of device": (kind_of_device, ("KVM-012",)),
     "created device": (created_device, ("KVM-013",)),
+    "created device with file operations": (device_with_file_operations, ("KVM-013",)),
+    "created device with other operations": (device_with_operations_of_that_size, ("KVM-013",)),
+    "kind of device with file operations": (kind_of_device_with_file_operations, ("KVM-012",)),
+    "I/O device with file operations": (io_device_with_file_operations, ("KVM-010",)),
     "callback": (callback, ("KVM-014",)),
     "machine off its list": (hidden_machine, ("KVM-015",)),
 }
