@@ -1,5 +1,6 @@
 import hashlib
 import os
+import threading
 from pathlib import Path
 
 import pytest
@@ -45,6 +46,22 @@ def test_the_digest_is_of_what_was_opened(tmp_path: Path) -> None:
         source.begin()
         assert source.describe(()).digest == digest_of(b"opened" * 1000)
         assert source.memory.read(PhysAddr(0), 6) == b"opened"
+
+
+@pytest.mark.parametrize("begun", ["begun", ""])
+def test_the_digest_is_the_same_where_no_thread_can_be_started(
+    begun: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def refused(_thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    (tmp_path / "image").write_bytes(b"x" * CHUNK + b"y")
+    monkeypatch.setattr(threading.Thread, "start", refused)
+    with open_source(str(tmp_path / "image")) as source:
+        if begun:
+            source.begin()
+        assert source.describe(()) == source.describe(())
+        assert source.describe(()).digest == digest_of(b"x" * CHUNK + b"y")
 
 
 @pytest.mark.parametrize("target", ["local", "libvirt:vm1", "ssh://host", "vsphere://a/b", "proxmox://x"])

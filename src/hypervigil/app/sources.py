@@ -124,21 +124,29 @@ def _image(target: str) -> Source:
 
 
 class _Hashing:
-    """The chunks' digests of a file, computed beside the judging by two threads."""
+    """The chunks' digests of a file, computed beside the judging by two threads, or after it where none may start."""
 
     def __init__(self, descriptor: int, size: int) -> None:
         self._descriptor = descriptor
         self.size = size
-        self._running: list[Future[bytes]] = []
+        self._running: list[Future[bytes]] | None = None
+        self._digests: list[bytes] | None = None
 
     def start(self) -> None:
         """Begin; the process that begins must be the one that waits."""
         pool = ThreadPoolExecutor(_THREADS)
-        self._running = [pool.submit(self._chunk, at) for at in range(0, self.size, CHUNK)]
+        try:
+            self._running = [pool.submit(self._chunk, at) for at in range(0, self.size, CHUNK)]
+        except RuntimeError:  # no thread can be started
+            pool.shutdown(wait=False, cancel_futures=True)
 
     def wait(self) -> list[bytes]:
         """The digests in order."""
-        return [future.result() for future in self._running]
+        if self._digests is None and self._running is None:
+            self._digests = [self._chunk(at) for at in range(0, self.size, CHUNK)]
+        elif self._digests is None:
+            self._digests = [future.result() for future in self._running or ()]
+        return self._digests
 
     def _chunk(self, at: int) -> bytes:
         return hashlib.sha256(os.pread(self._descriptor, CHUNK, at)).digest()
