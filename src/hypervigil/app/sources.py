@@ -22,6 +22,7 @@ from hypervigil.memory.recording import RecordingReader, ReplayReader
 
 LIVE = "qemu:"
 _NOT_YET = ("local", "libvirt:", "ssh://", "vsphere://", "proxmox://")
+_RIGHT = "give a memory image, qemu:PID or qemu:SOCKET"
 _RECORDING_NAME = "recording of a live QEMU machine"
 _THREADS = 2
 
@@ -49,16 +50,34 @@ def open_source(target: str) -> Iterator[Source]:
     """Open a target.
 
     Raises:
-        UsageError: no such file or process, no permission, or a kind of target that is not read.
+        UsageError: no such file or process, no permission, or a kind of target that is not read; it names the target
+            and what to give instead.
         UnsupportedEvidence: an image of a format or machine that is not read.
     """
+    if not target.strip():
+        raise UsageError(f"the target is empty; {_RIGHT}")
     if target.startswith(LIVE):
         with _live(target) as source:
             yield source
     elif target.startswith(_NOT_YET):
-        raise UsageError(f"{target}: this kind of target is not read; give a memory image, qemu:PID or qemu:SOCKET")
+        raise UsageError(f"{target}: this kind of target is not read; {_RIGHT}")
     else:
         yield _image(target)
+
+
+@contextmanager
+def _named(target: str) -> Iterator[None]:
+    """Let no error out that does not name the target, or that leaves open what to give instead.
+
+    Raises:
+        UsageError: what was raised inside.
+    """
+    try:
+        yield
+    except UsageError as fault:
+        text = str(fault)
+        named = text if target.removeprefix(LIVE) in text else f"{target}: {text}"
+        raise UsageError(named if ";" in text else f"{named}; {_RIGHT}") from fault
 
 
 def replay(data: memoryview, name: str) -> Source:
@@ -70,7 +89,11 @@ def replay(data: memoryview, name: str) -> Source:
 
 @contextmanager
 def _live(target: str) -> Iterator[Source]:
-    live = attach_qemu(target.removeprefix(LIVE))
+    machine = target.removeprefix(LIVE)
+    if not machine.strip():
+        raise UsageError(f"{target} names no machine: a process id or a QMP socket must follow; {_RIGHT}")
+    with _named(target):
+        live = attach_qemu(machine)
     try:
         recorder = RecordingReader(live)
 
@@ -90,7 +113,7 @@ def _live(target: str) -> Iterator[Source]:
             data = memoryview(once())
             return _recorded(data, digest_of(data), chunks)
 
-        yield Source(recorder, f"{LIVE}{Path(target.removeprefix(LIVE)).name}", describe, recording=once)
+        yield Source(recorder, f"{LIVE}{Path(machine).name}", describe, recording=once)
     finally:
         live.close()
 
@@ -103,7 +126,8 @@ def _recorded(data: memoryview, digest: str, chunks: tuple[int, ...]) -> Evidenc
 
 
 def _image(target: str) -> Source:
-    memory = open_image(target)
+    with _named(target):
+        memory = open_image(target)
     descriptor = os.open(target, os.O_RDONLY | os.O_CLOEXEC)
     hashing = _Hashing(descriptor, os.lseek(descriptor, 0, os.SEEK_END))
     name = Path(target).name
