@@ -36,6 +36,7 @@ def test_an_alteration_is_found_where_it_is(tampering: str) -> None:
     violations = [v for check in found.values() for v in check]
     if address is not None:
         assert address in {v.address for v in violations}, violations
+    assert all(v.address is not None for v in violations)
     data = bytes(image.data)
     for violation in violations:
         assert violation.spans

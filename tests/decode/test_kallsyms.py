@@ -104,15 +104,25 @@ def test_a_broken_table_is_refused_by_name(name: str, offset: int, value: bytes,
 def test_an_address_out_of_order_is_a_contradiction_and_not_a_refusal() -> None:
     data = _patched(encode(symbols(700), "6.4"), "kallsyms_offsets", 4 * 350, struct.pack("<I", 0x3FFF_0000))
     (table,) = search_kallsyms(data).tables
-    assert table.contradictions == ("symbol 351 is out of order",)
+    assert [one.text for one in table.contradictions] == ["symbol 350 is out of order"]
+    assert [one.at for one in table.contradictions] == [table.ranges["kallsyms_offsets"][0] + 4 * 350]
     assert int(table.addresses[350]) == KERNEL + 0x3FFF_0000
+
+
+@pytest.mark.parametrize("position", [10, 350, 698])
+@pytest.mark.parametrize("value", [0, 0x3FFF_0000])
+def test_of_two_addresses_the_misplaced_one_is_told(position: int, value: int) -> None:
+    place = 4 * position
+    data = _patched(encode(symbols(700), "6.4"), "kallsyms_offsets", place, struct.pack("<I", value))
+    (table,) = search_kallsyms(data).tables
+    assert [one.text for one in table.contradictions] == [f"symbol {position} is out of order"]
 
 
 @pytest.mark.parametrize("layout", ["6.2", "6.4", "7.0"])
 def test_a_symbol_hidden_from_lookup_by_name_is_a_contradiction(layout: str) -> None:
     data = _patched(encode(symbols(700), layout), "kallsyms_seqs_of_names", 0, (699).to_bytes(3, "big"))
     (table,) = search_kallsyms(data).tables
-    assert "leaves 1 symbols out" in table.contradictions[0]
+    assert "leaves 1 symbols out" in table.contradictions[0].text
 
 
 def test_a_stale_copy_is_a_table_too() -> None:

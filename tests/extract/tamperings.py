@@ -4,6 +4,8 @@ import struct
 from collections.abc import Callable
 
 from hypervigil.core.units import PAGE_SIZE
+from hypervigil.decode.btf import Btf
+from hypervigil.decode.btf_types import BtfKind
 from tests.linux.c_types import words
 from tests.linux.host_builder import JIT, kvm_types
 from tests.linux.kernel_builder import HEAP, RODATA, TEXT, KernelImage
@@ -244,8 +246,27 @@ def export_elsewhere(image: KernelImage) -> None:
     image.poke(at, struct.pack("<i", stub(image) - at))
 
 
+def moved_member(image: KernelImage) -> int:
+    """Type information of kvm that moves a member over the next one."""
+    types = Btf(kvm_types().btf, Btf(image.types.btf))
+    (device,) = types.find("kvm_device", BtfKind.STRUCT)
+    names = [member.name for member in types.members(device)]
+    start = image.word(image.at["btf of kvm"] + image.types.offset("btf", "data"))
+    at = start + types.record(device)[0] + 12 + 12 * names.index("private") + 8
+    image.poke(at, struct.pack("<I", 8 * 24))
+    return at
+
+
+def other_offset(image: KernelImage) -> int:
+    at = image.at["vmcoreinfo"] + image.data[image.at["vmcoreinfo"] :].index(b"KERNELOFFSET=0") + 13
+    image.data[at : at + 1] = b"9"
+    return HEAP + at
+
+
 TAMPERINGS: dict[str, tuple[Alter, tuple[str, ...]]] = {
     "release": (other_release, ("KRN-001",)),
+    "KASLR offset": (other_offset, ("KRN-001",)),
+    "moved member": (moved_member, ("KRN-001",)),
     "phys_base": (other_base, ("KRN-001",)),
     "export": (export_elsewhere, ("KRN-002", "KRN-014")),
     "system call": (system_call, ("KRN-003", "KRN-014")),

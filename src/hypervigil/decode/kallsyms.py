@@ -25,7 +25,7 @@ own place).
 """
 
 from collections import Counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 import numpy as np
@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 __all__ = [
+    "Contradiction",
     "KallsymsSearch",
     "KallsymsTable",
     "TokenTables",
@@ -57,6 +58,13 @@ __all__ = [
 ]
 
 _ADDRESS_SPACE = 1 << 64
+
+
+class Contradiction(NamedTuple):
+    """What does not fit the rest, as a sentence, and the buffer offset of the bytes that say it."""
+
+    text: str
+    at: int
 
 
 class KallsymsTable(msgspec.Struct, frozen=True, eq=False):
@@ -71,7 +79,7 @@ class KallsymsTable(msgspec.Struct, frozen=True, eq=False):
         relative_base: `kallsyms_relative_base` as found, relocated by KASLR; None where the layout has none.
         anchored: whether `addresses` are virtual addresses.
         ranges: half-open buffer range of each table, by the kernel's name for it.
-        contradictions: what in the tables does not fit the rest, as sentences; empty for what a build made.
+        contradictions: what in the tables does not fit the rest; empty for what a build made.
     """
 
     addresses: npt.NDArray[np.uint64]
@@ -81,7 +89,13 @@ class KallsymsTable(msgspec.Struct, frozen=True, eq=False):
     relative_base: VirtAddr | None
     anchored: bool
     ranges: "Mapping[str, tuple[int, int]]"
-    contradictions: tuple[str, ...]
+    contradictions: tuple[Contradiction, ...]
+
+    def place_of(self, position: int) -> int:
+        """Buffer offset of what the table says of the address of the symbol at a position."""
+        name = "kallsyms_addresses" if "kallsyms_addresses" in self.ranges else "kallsyms_offsets"
+        start, end = self.ranges[name]
+        return start + position * ((end - start) // len(self.names))
 
     def by_name(self) -> dict[str, tuple[int, ...]]:
         """Positions in the table of every name, ascending; built anew by each call, so keep it."""
@@ -185,11 +199,15 @@ def _ranges(candidate: TokenTables, body: Body, values: Values) -> dict[str, tup
     return ranges
 
 
-def _contradictions(data: npt.NDArray[np.uint8], body: Body, values: Values, types: str) -> tuple[str, ...]:
-    found = [f"symbol {position} is out of order" for position in values.unsorted]
+def _contradictions(data: npt.NDArray[np.uint8], body: Body, values: Values, types: str) -> tuple[Contradiction, ...]:
+    start, end = values.range
+    width = (end - start) // body.count
+    found = [
+        Contradiction(f"symbol {position} is out of order", start + position * width) for position in values.unsorted
+    ]
     sequence = body.sequence or values.sequence
     if sequence is not None and (faults := sequence_faults(data, sequence, body.count)):
-        found.append(f"kallsyms_seqs_of_names leaves {faults} symbols out")
+        found.append(Contradiction(f"kallsyms_seqs_of_names leaves {faults} symbols out", sequence[0]))
     if strange := sorted(set(types) - set("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ-?")):
-        found.append(f"symbol types that nm does not have: {strange}")
+        found.append(Contradiction(f"symbol types that nm does not have: {strange}", body.names[0]))
     return tuple(found)

@@ -66,8 +66,7 @@ class Values(msgspec.Struct, frozen=True, eq=False):
         base_range: where it lies.
         sequence: `kallsyms_seqs_of_names` when it follows the values, else None.
         place_relative: whether each value counts from its own place.
-        unsorted: positions whose address is below the one before; few, or the layout would not have been
-            accepted.
+        unsorted: positions that are out of order, ascending; few, or the layout would not have been accepted.
         how: how it was recognised.
     """
 
@@ -118,8 +117,18 @@ def find_values(data: U8, body: Body, index_end: int) -> Values:
         order = values.addresses.view(np.int64) if values.place_relative else values.addresses
         unsorted = np.flatnonzero(order[1:] < order[:-1]) + 1
         if len(unsorted) <= body.count // _TOLERATED:
-            return msgspec.structs.replace(values, unsorted=tuple(unsorted.tolist()))
+            return msgspec.structs.replace(values, unsorted=_misplaced(order, unsorted))
     raise DecodeError("kallsyms_offsets", "no table of addresses in order before or after the names", index_end)
+
+
+def _misplaced(order: npt.NDArray[np.generic], drops: npt.NDArray[np.intp]) -> tuple[int, ...]:
+    """Of each position whose value is below the one before, which of the two is misplaced.
+
+    Without a value that is too high the others are in order; a value that is too low is out of order itself.
+    """
+    before = np.maximum(drops - 2, 0)
+    spikes = (drops > 1) & (order[drops] >= order[before])  # type: ignore[operator] # numbers of either sign
+    return tuple(sorted(set((drops - spikes).tolist())))
 
 
 def sequence_faults(data: U8, where: tuple[int, int], count: int) -> int:

@@ -10,11 +10,19 @@ from hypervigil.facts.views import CrossView
 
 
 class Claim(msgspec.Struct, frozen=True, kw_only=True):
-    """What one description says, such as VMCOREINFO that ``_stext`` is at some address."""
+    """What one description says, such as VMCOREINFO that ``_stext`` is at some address.
+
+    Attributes:
+        source: the description.
+        value: what it says.
+        span: the bytes that say it.
+        address: virtual address of these; None where the claim follows from no place in particular.
+    """
 
     source: str
     value: str
     span: tuple[Span, ...]
+    address: int | None = None
 
 
 class Statement(msgspec.Struct, frozen=True, kw_only=True):

@@ -184,9 +184,8 @@ def add_module_types(kernel: Kernel, names: tuple[str, ...]) -> Observed[str]:
             name = text(thing, "name")
             if name in names:
                 size = min(number(thing, "data_size"), MAX_BTF)
-                kernel.catalogue.add(
-                    f"BTF of {name}", Btf(kernel.space.read(VirtAddr(number(thing, "data")), size), kernel.btf)
-                )
+                at = number(thing, "data")
+                kernel.catalogue.add(f"BTF of {name}", Btf(kernel.space.read(VirtAddr(at), size), kernel.btf), at)
                 added.append(name)
         except EvidenceError as fault:
             gaps.append(Gap(f"types at {address:#x}", str(fault)))
