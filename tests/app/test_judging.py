@@ -9,12 +9,13 @@ from hypervigil.core.check import Check
 from hypervigil.core.evidence import Evidence
 from hypervigil.core.facts import Fact, FactOutcome
 from hypervigil.core.finding import Verdict
+from hypervigil.core.units import PAGE_SIZE
 from hypervigil.extract.loading import Extractor, load_extractors
 from hypervigil.memory.open import read_image
 from tests.extract.judged import SETTINGS, evidence, finding, judged, violated
 from tests.extract.tamperings import TAMPERINGS, system_call
 from tests.linux.host_builder import host
-from tests.linux.kernel_builder import DATA
+from tests.linux.kernel_builder import DATA, RODATA, KernelImage
 
 
 def test_the_sound_host_is_free_of_violations() -> None:
@@ -55,6 +56,37 @@ def test_a_cited_pointer_reopens_at_its_bytes(tampering: str) -> None:
     assert image.peek(address, 8) in cited
     shown = next(e for e in report.exhibits if e.check == checks[0] and e.address == address)
     assert bytes.fromhex(shown.found) == image.peek(address, len(shown.found) // 2)
+
+
+def _without_a_page_of_symbols(table: str, at: int) -> KernelImage:
+    """The sound host with many more symbols, of which one page is lost."""
+    image = host()
+    for index in range(4000):
+        image.name(f"filler_{index}", RODATA + 0x3000 + index % 0x1000, "r")
+    image.put_tables()
+    page = -(-image.at[table] // PAGE_SIZE) * PAGE_SIZE + at * PAGE_SIZE
+    image.poke_image(page, bytes(PAGE_SIZE))
+    return image
+
+
+LOST_PAGES = [("kallsyms_names", 1), ("kallsyms_offsets", 1), ("kallsyms_seqs_of_names", 0)]
+
+
+@pytest.mark.parametrize(("table", "at"), LOST_PAGES)
+def test_a_lost_page_of_symbols_costs_what_depends_on_it_only(table: str, at: int) -> None:
+    report = judged(_without_a_page_of_symbols(table, at))
+    assert violated(report) == {}
+    open_ones = {f.check for f in report.findings if f.verdict in {Verdict.UNKNOWN, Verdict.INCOMPLETE}}
+    assert {"KRN-002"} <= open_ones <= {"KRN-002", "KRN-009", "KRN-014"}
+    assert "are lost: pages of the table are all zero" in str(finding(report, "KRN-002").gaps)
+
+
+@pytest.mark.parametrize(("table", "at"), LOST_PAGES)
+def test_an_alteration_is_found_though_symbols_are_lost(table: str, at: int) -> None:
+    image = _without_a_page_of_symbols(table, at)
+    address = system_call(image)
+    report = judged(image)
+    assert address in {v.address for v in violated(report)["KRN-003"]}
 
 
 def test_the_same_evidence_gives_the_same_report() -> None:

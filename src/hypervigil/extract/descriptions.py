@@ -42,15 +42,16 @@ def symbol_table(subject: Subject) -> SymbolTable:
     symbols = system.kernel.symbols
     faults: list[Claim] = []
     table = system.kernel.table
+    lost = [Gap("kallsyms", one.text) for one in table.contradictions if one.lost] if table is not None else []
     if table is not None:
-        places = [(text, system.kernel.table_address(at)) for text, at in table.contradictions]
+        places = [(one.text, system.kernel.table_address(one.at)) for one in table.contradictions if not one.lost]
         faults += [Claim(source="kallsyms", value=text, span=_shown(system, at), address=at) for text, at in places]
     exports = compare_exports(system.kernel)
     faults += [
         Claim(source=f"export {e.name}", value=e.message, span=system.spans(e.entry, e.size), address=e.entry)
         for e in exports.items
     ]
-    return SymbolTable(count=len(symbols), exports=exports.compared, faults=tuple(faults), gaps=exports.gaps)
+    return SymbolTable(count=len(symbols), exports=exports.compared, faults=tuple(faults), gaps=(*exports.gaps, *lost))
 
 
 def _shown(system: System, address: int) -> tuple[Span, ...]:

@@ -207,6 +207,8 @@ def _kernel_text_end(system: System, end: int) -> int:
 
     ``_etext`` may lie far behind it, since some thunks are placed at multiples of 2 MiB.
     """
+    if system.kernel.symbols.doubtful(end - 1):
+        raise MissingDescription("which function of the kernel is the last is lost from its symbols")
     position = system.kernel.symbols.nearest(end - 1)
     if position is None:
         return end

@@ -46,7 +46,7 @@ def text_sites(subject: Subject) -> TextSites:
             images.append(_image(system, registry, code, gaps))
         except EvidenceError as fault:
             gaps.append(Gap(f"text of {code.owner}", str(fault)))
-    if system.modules.gaps or registry.gaps:
+    if system.modules.gaps or registry.gaps or system.kernel.symbols.losses is not None:
         images = [_unaccused(image, gaps) for image in images]
     return TextSites(images=tuple(images), gaps=tuple(sorted(set(gaps))))
 
@@ -56,7 +56,7 @@ def _unaccused(image: CodeImage, gaps: list[Gap]) -> CodeImage:
     owned = tuple(deviation for deviation in image.deviations if deviation.owner)
     left = len(image.deviations) - len(owned)
     if left:
-        gaps.append(Gap(f"{left} altered places of {image.name}", "not every module and tracer could be read"))
+        gaps.append(Gap(f"{left} altered places of {image.name}", "not every module, tracer and symbol could be read"))
     return msgspec.structs.replace(image, deviations=owned)
 
 
@@ -102,7 +102,8 @@ def _image(system: System, registry: Registry, code: Code, gaps: list[Gap]) -> C
         for entry in odd_entries(code, symbols, registry.landing, judged.known):
             found += _once(reported, _entry(system, code, entry))
     else:
-        gaps.append(Gap("function entries of the kernel", "its symbols contradict each other"))
+        why = "its symbols contradict each other" if system.kernel.symbols.losses is None else "some symbols are lost"
+        gaps.append(Gap("function entries of the kernel", why))
     if owner == KERNEL:
         found += _operations(system, registry)
     return CodeImage(

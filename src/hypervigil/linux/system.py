@@ -9,10 +9,11 @@ from functools import cached_property
 
 import msgspec
 
-from hypervigil.core.errors import EvidenceError
+from hypervigil.core.errors import EvidenceError, MissingDescription
 from hypervigil.core.evidence import Span
 from hypervigil.core.facts import Gap, Observed
 from hypervigil.core.units import VirtAddr
+from hypervigil.decode.btf_types import BtfKind
 from hypervigil.facts.pointers import Section, Slot, Target
 from hypervigil.linux.modules import (
     Module,
@@ -71,9 +72,16 @@ class System:
     def _lacks_module_types(self) -> bool:
         """Whether this kernel is of a time before modules had types; one whose types were lost is not helped out."""
         try:
-            return self.kernel.symbols.find("btf_modules") is None and bool(self.kernel.btf)
+            return not self._lists_types() and bool(self.kernel.btf)
         except EvidenceError:
             return False
+
+    def _lists_types(self) -> bool:
+        """Whether this kernel has a list of the modules' types; if its symbol may be lost, its type decides."""
+        try:
+            return self.kernel.symbols.find("btf_modules") is not None
+        except MissingDescription:
+            return bool(self.kernel.btf.find("btf_module", BtfKind.STRUCT))
 
     @cached_property
     def module_views(self) -> tuple[View, ...]:
@@ -84,7 +92,7 @@ class System:
             take_view("sysfs", lambda: modules_in_sysfs(self.kernel), complete=True),
             take_view("bug list", lambda: modules_with_bugs(self.kernel), complete=True),
         )
-        if self.kernel.symbols.find("btf_modules") is None:
+        if not self._lists_types():
             return views
         return (*views, take_view("type information", lambda: _typed(self.kernel), complete=False))
 
@@ -160,6 +168,8 @@ class System:
             return Target(address=address, placed=not (address and self.modules.gaps))
         symbols = self.symbols_of(owned.owner)
         if symbols is None:
+            return Target(address=address, owner=owned.owner, section=owned.section, placed=False)
+        if symbols.doubtful(address):
             return Target(address=address, owner=owned.owner, section=owned.section, placed=False)
         position = symbols.nearest(address)
         if position is None or symbols.addresses[position] < owned.start:

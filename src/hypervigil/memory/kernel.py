@@ -7,6 +7,7 @@ Nothing outside the image is needed. Each description may be missing; then `symb
 from collections.abc import Iterator
 
 import drgn
+import numpy as np
 
 from hypervigil.core.errors import DecodeError, EvidenceError, MissingDescription, UnsupportedEvidence
 from hypervigil.core.evidence import Span
@@ -26,11 +27,12 @@ from hypervigil.memory.locate import START_KERNEL_MAP, Location, Search, locate_
 from hypervigil.memory.reader import Reader
 from hypervigil.memory.space import AddressSpace
 from hypervigil.memory.stream import range_of
-from hypervigil.memory.symbols import Symbols
+from hypervigil.memory.symbols import Losses, Symbols
 from hypervigil.memory.types import TypeCatalogue
 
 _KERNEL_IMAGE_SIZE = 1 << 30
 _SCAN = 1 << 26
+_TOP = (1 << 64) - 1
 _BTF_MAGIC = b"\x9f\xeb\x01\x00"
 
 
@@ -202,11 +204,43 @@ def _open_symbols(kernel: Kernel) -> None:
             if isinstance(table, str):
                 kernel.candidates.append(Candidate(what="kallsyms", where=where, kept=False, reason=table))
                 continue
-            reason = f"{len(table.names):,} symbols, found {how}; {table.layout}"
+            lost = "".join(f"; {one.text}" for one in table.contradictions if one.lost)
+            reason = f"{len(table.names):,} symbols, found {how}; {table.layout}{lost}"
             kernel.candidates.append(Candidate(what="kallsyms", where=where, kept=True, reason=reason))
-            symbols = Symbols(table.addresses, table.names, table.types, "kallsyms in the image")
-            kernel.use_symbols(symbols, table, start)
+            kernel.use_symbols(symbols_of(table, "kallsyms in the image"), table, start)
             return
+
+
+def symbols_of(table: KallsymsTable, source: str) -> Symbols:
+    """A decoded table as symbols; those whose address is lost can only be asked for in vain."""
+    if not any(one.lost for one in table.contradictions):
+        return Symbols(table.addresses, table.names, table.types, source)
+    kept = np.flatnonzero(~table.placeless)
+    names, letters = [table.names[i] for i in kept.tolist()], "".join(table.types[i] for i in kept.tolist())
+    return Symbols(table.addresses[kept], names, letters, source, losses=_losses(table))
+
+
+def _losses(table: KallsymsTable) -> Losses:
+    placeless = np.flatnonzero(table.placeless)
+    ranges: list[tuple[int, int]] = []
+    for run in np.split(placeless, np.flatnonzero(np.diff(placeless) > 1) + 1) if len(placeless) else ():
+        low = int(table.addresses[run[0] - 1]) if run[0] else 0
+        high = int(table.addresses[run[-1] + 1]) if run[-1] + 1 < len(table.names) else _TOP
+        ranges.append((min(low, high), max(low, high)))
+    order = None
+    if table.sequence is not None:
+        order = tuple(table.names[at] or None if 0 <= at < len(table.names) else None for at in table.sequence.tolist())
+    return Losses(tuple(table.names[i] for i in placeless.tolist()), _merged(ranges), order)
+
+
+def _merged(ranges: list[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
+    found: list[tuple[int, int]] = []
+    for low, high in sorted(ranges):
+        if found and low <= found[-1][1]:
+            found[-1] = (found[-1][0], max(found[-1][1], high))
+        else:
+            found.append((low, high))
+    return tuple(found)
 
 
 Attempt = Iterator[tuple[KallsymsTable | str, str, int]]
