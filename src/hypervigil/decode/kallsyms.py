@@ -20,7 +20,7 @@ the rest is told (`hypervigil.decode.kallsyms_holes`).
 Sources: Linux scripts/kallsyms.c and kernel/kallsyms.c; 2213e9a66bb8 "kallsyms: add support for relative
 offsets in kallsyms address table" (4.6, with the per-CPU rule: an offset of 0 or more is an absolute
 value, a negative one n means relative_base - 1 - n); 60443c88f3a8 "kallsyms: Improve the performance of
-kallsyms_lookup_name()" (6.2 and its stable predecessors, seqs_of_names); "scripts/kallsyms: change the
+kallsyms_lookup_name()" (6.2 and its stable predecessors, seqs_of_names); 404bad70fcf7 "scripts/kallsyms: change the
 output order" (6.4); "kallsyms: Get rid of kallsyms relative base" (7.0, each offset is relative to its
 own place).
 """

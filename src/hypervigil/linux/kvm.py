@@ -160,7 +160,7 @@ def device_tables(kvm: Kvm) -> tuple[str, ...]:
 
 
 def each_operation(kvm: Kvm) -> Iterator[Dispatch]:
-    """``kvm_x86_ops`` and, since 5.18, ``kvm_pmu_ops``, each operation with its static call.
+    """``kvm_x86_ops`` and, since 5.19, ``kvm_pmu_ops``, each operation with its static call.
 
     Static calls: 9af5471bdbb2 "KVM: x86: introduce definitions to support static calls for kvm_x86_ops" (5.12).
     """
@@ -204,7 +204,10 @@ def each_nested_operation(kvm: Kvm) -> Iterator[Slot]:
 
 
 def each_pmu_operation(kvm: Kvm) -> Iterator[Slot]:
-    """``kvm_pmu_ops``; before 5.18 the table that ``kvm_x86_ops.pmu_ops`` points to."""
+    """``kvm_pmu_ops``; before 5.19 the table that ``kvm_x86_ops.pmu_ops`` points to.
+
+    8f969c0c3443 "KVM: x86: Copy kvm_pmu_ops by value to eliminate layer of indirection" (5.19).
+    """
     if kvm.system.find("kvm_pmu_ops", KVM) is not None:
         address = typed_table(kvm, "kvm_pmu_ops", "struct kvm_pmu_ops", KVM)
         yield from functions_of(kvm.system, "kvm_pmu_ops", address, "struct kvm_pmu_ops")

@@ -64,7 +64,10 @@ def machines_by_notifier(kvm: Kvm, tasks: tuple[Task, ...]) -> Observed[int]:
 
 
 def machines_running(kvm: Kvm) -> Observed[int]:
-    """Addresses of the machines of which a processor is loaded (7495e22bb165, 5.7: kvm_running_vcpu)."""
+    """Addresses of the machines of which a processor is loaded: ``kvm_running_vcpu`` of each physical processor.
+
+    7495e22bb165 "KVM: Move running VCPU from ARM to common code" (5.6).
+    """
     variable = kvm.system.find("kvm_running_vcpu", KVM)
     if variable is None:
         raise MissingDescription("symbol kvm_running_vcpu was not found in kvm")

@@ -227,9 +227,9 @@ def _strings(kernel: Kernel, start: int, size: int) -> bytes:
 def module_sections(kernel: Kernel, module: Module) -> dict[str, int]:
     """Address of each section by its name, as /sys/module/NAME/sections has them.
 
-    Until 6.17 ``struct module_sect_attrs`` counts its sections and names their addresses; from 6.18 on these are
-    attributes whose ``private`` is the address (4b2c11e4aaf7 "module: sysfs: Drop member
-    'module_sect_attrs::nsections'" and its series).
+    Until 6.13 ``struct module_sect_attrs`` counts its sections and names their addresses; from 6.14 on these are
+    attributes whose ``private`` is the address: d8959b947a8d "module: sysfs: Drop member
+    'module_sect_attrs::nsections'" and 4b2c11e4aaf7 "module: sysfs: Drop member 'module_sect_attr::address'".
 
     Raises:
         MissingDescription: the module has no such list.
