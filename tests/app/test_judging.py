@@ -1,5 +1,6 @@
 """A sound host of some pages, altered in one place: each alteration is found where it is, and nothing else is."""
 
+import numpy as np
 import pytest
 
 from hypervigil.app import judging
@@ -11,9 +12,12 @@ from hypervigil.core.facts import Fact, FactOutcome
 from hypervigil.core.finding import Verdict
 from hypervigil.core.units import PAGE_SIZE
 from hypervigil.extract.loading import Extractor, load_extractors
+from hypervigil.memory.kernel import Kernel, open_kernel
 from hypervigil.memory.open import read_image
+from hypervigil.memory.reader import Reader
+from hypervigil.memory.symbols import Losses, Symbols
 from tests.extract.judged import SETTINGS, evidence, finding, judged, violated
-from tests.extract.tamperings import TAMPERINGS, system_call
+from tests.extract.tamperings import TAMPERINGS, exit_handler, system_call
 from tests.linux.host_builder import host
 from tests.linux.kernel_builder import DATA, RODATA, KernelImage
 
@@ -79,6 +83,36 @@ def test_a_lost_page_of_symbols_costs_what_depends_on_it_only(table: str, at: in
     open_ones = {f.check for f in report.findings if f.verdict in {Verdict.UNKNOWN, Verdict.INCOMPLETE}}
     assert {"KRN-002"} <= open_ones <= {"KRN-002", "KRN-009", "KRN-014"}
     assert "are lost: pages of the table are all zero" in str(finding(report, "KRN-002").gaps)
+
+
+def test_lost_bounds_of_the_kernels_data_leave_open_what_leads_there_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    image = host()
+    address = exit_handler(image)
+    whole = open_kernel
+
+    def without_bounds(memory: Reader) -> Kernel:
+        kernel = whole(memory)
+        symbols = kernel.symbols
+        kept = [i for i, name in enumerate(symbols.names) if name not in {"_edata", "__init_begin"}]
+        kernel.use_symbols(
+            Symbols(
+                np.array([symbols.addresses[i] for i in kept], np.uint64),
+                [symbols.names[i] for i in kept],
+                "".join(symbols.types[i] for i in kept),
+                symbols.source,
+                losses=Losses(("_edata", "__init_begin"), (), tuple(sorted(symbols.names))),
+            ),
+            kernel.table,
+        )
+        return kernel
+
+    monkeypatch.setattr(judging, "open_kernel", without_bounds)
+    report = judged(image)
+    assert {check: [v.address for v in found] for check, found in violated(report).items()} == {"KVM-006": [address]}
+    assert any(e.after for e in report.exhibits)
+    verdicts = {f.check: f.verdict for f in report.findings}
+    assert (verdicts["KRN-003"], verdicts["KRN-007"], verdicts["KRN-012"]) == (Verdict.HOLDS,) * 3
+    assert verdicts["KVM-010"] is Verdict.HOLDS
 
 
 @pytest.mark.parametrize(("table", "at"), LOST_PAGES)

@@ -116,16 +116,36 @@ class System:
 
     @cached_property
     def ranges(self) -> tuple[Range, ...]:
-        """Every range of the kernel and its modules, sorted by start."""
+        """Every range of the kernel and its modules, sorted by start.
+
+        Raises:
+            MissingDescription: the bounds of the kernel's text may be lost. Without those of its data, what leads
+                there belongs to nobody that is known; see `unbounded`.
+        """
         found = []
         symbols = self.kernel.symbols
         for section, low, high in _BOUNDS:
+            if section in self.unbounded:
+                continue
             start, end = symbols.find(low), symbols.find(high)
             if start is not None and end is not None and start < end:
                 found.append(Range(start, end, KERNEL, section))
         for module in self.modules.items:
             found += [Range(area.start, area.end, module.name, area.section) for area in module.areas]
         return tuple(sorted(found))
+
+    @cached_property
+    def unbounded(self) -> frozenset[Section]:
+        """Sections of the kernel, but for its text, of which a bound may be lost from the symbols."""
+        lost = {section for section, *names in _BOUNDS if any(self._may_have_lost(name) for name in names)}
+        return frozenset(lost - {Section.TEXT})
+
+    def _may_have_lost(self, name: str) -> bool:
+        try:
+            self.kernel.symbols.find(name)
+        except MissingDescription:
+            return True
+        return False
 
     @cached_property
     def _starts(self) -> list[int]:
@@ -165,7 +185,7 @@ class System:
     def _describe(self, address: int) -> Target:
         owned = self.owner_of(address) if address else None
         if owned is None:
-            return Target(address=address, placed=not (address and self.modules.gaps))
+            return Target(address=address, placed=not (address and (self.modules.gaps or self.unbounded)))
         symbols = self.symbols_of(owned.owner)
         if symbols is None:
             return Target(address=address, owner=owned.owner, section=owned.section, placed=False)
