@@ -74,9 +74,10 @@ check-news: env
 check-docs: docs
 
 .PHONY: docs
-docs: env  ## build the documentation into site/, any warning is an error
+docs: env  ## build the documentation and the manual page into site/, any warning is an error
 	$(RUN) python -m tools.reference
 	$(RUN) python -m sphinx -q -W --keep-going -n -b html docs site
+	$(RUN) python -m tools.manual site/hypervigil.1
 
 .PHONY: reference
 reference: env  ## write the reference pages that follow from the code

@@ -14,13 +14,13 @@ from hypervigil.report.checkpages import marked
 def page(command: click.Command, name: str) -> str:
     """The reference of `command` and of all commands below it, as Markdown."""
     head = "# Command line\n\nThis page is generated from the program. `--help` on any command says the same."
-    return "\n\n".join([head, *_each_section(command, _top(command, name))]) + "\n"
+    return "\n\n".join([head, *_each_section(command, name)]) + "\n"
 
 
 def undescribed(command: click.Command, name: str) -> list[str]:
     """What a reader of the reference would miss: commands and options without a help text."""
     missing = []
-    for context in _each_context(command, _top(command, name)):
+    for context in each_context(command, name):
         if not context.command.help:
             missing.append(context.command_path)
         missing += [
@@ -31,8 +31,9 @@ def undescribed(command: click.Command, name: str) -> list[str]:
     return missing
 
 
-def _top(command: click.Command, name: str) -> click.Context:
-    return click.Context(command, info_name=name, **command.context_settings)
+def each_context(command: click.Command, name: str) -> Iterator[click.Context]:
+    """`command`, called `name`, and all commands below it but for hidden ones, each in its context."""
+    yield from _each_context(command, click.Context(command, info_name=name, **command.context_settings))
 
 
 def _each_context(command: click.Command, context: click.Context) -> Iterator[click.Context]:
@@ -44,22 +45,23 @@ def _each_context(command: click.Command, context: click.Context) -> Iterator[cl
                 yield from _each_context(below, click.Context(below, info_name=name, parent=context))
 
 
-def _each_section(command: click.Command, top: click.Context) -> Iterator[str]:
-    for context in _each_context(command, top):
+def _each_section(command: click.Command, name: str) -> Iterator[str]:
+    for context in each_context(command, name):
         usage = " ".join([context.command_path, *context.command.collect_usage_pieces(context)])
         yield f"## `{context.command_path}`\n\n```text\n{usage}\n```"
         if context.command.help:
-            yield "\n\n".join(_paragraphs(context.command.help))
+            texts = paragraphs(context.command.help)
+            yield "\n\n".join(f"```text\n{text}\n```" if kept else marked(text) for text, kept in texts)
         rows = [row for parameter in context.command.get_params(context) for row in _row(parameter, context)]
         if rows:
             yield "\n".join(["| Parameter | Meaning |", "|---|---|", *rows])
 
 
-def _paragraphs(text: str) -> Iterator[str]:
-    r"""Paragraphs of a help text, up to a form feed; one that begins with ``\b`` keeps its lines, as click does."""
+def paragraphs(text: str) -> Iterator[tuple[str, bool]]:
+    r"""Paragraphs of a help text, up to a form feed; with ``\b`` before them they keep their lines, as click does."""
     for part in text.partition("\f")[0].strip().split("\n\n"):
         kept = part.removeprefix("\b").strip("\n")
-        yield marked(part) if kept == part else f"```text\n{kept}\n```"
+        yield kept, kept != part
 
 
 def _row(parameter: click.Parameter, context: click.Context) -> Iterator[str]:

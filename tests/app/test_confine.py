@@ -2,11 +2,13 @@ import ctypes
 import faulthandler
 import mmap
 import os
+import queue
 import resource
 import socket
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -23,6 +25,7 @@ from hypervigil.core.errors import (
 )
 
 REFUSED = b"refused"
+CLONE3, UNSHARE = 435, {"x86_64": 272}.get(os.uname().machine, 97)
 _GET_NO_NEW_PRIVS, _GET_SECCOMP = 39, 21
 
 
@@ -202,6 +205,30 @@ def test_no_socket_no_program_and_no_other_process() -> None:
     assert confined(*asked) == ["errno 1"] * len(asked)
 
 
+def test_no_process_and_no_thread_can_be_started() -> None:
+    libc = ctypes.CDLL(None, use_errno=True)
+
+    def thread() -> str:
+        try:
+            threading.Thread(target=print).start()
+        except RuntimeError as fault:
+            return str(fault)
+        return "started"
+
+    asked: list[Callable[[], object]] = [
+        os.fork,
+        lambda: os.posix_spawn("/bin/true", ["true"], {}),
+        lambda: system_call(CLONE3, 0, 0),
+        lambda: system_call(UNSHARE, 0x1000_0000),  # a user namespace of its own
+        thread,
+        libc.getppid,
+    ]
+    *refused, thread_said, alive = confined(*asked)
+    assert refused == ["errno 1"] * 4
+    assert thread_said == repr("can't start new thread")
+    assert alive == str(os.getpid())
+
+
 @pytest.mark.skipif(os.uname().machine != "x86_64", reason="numbers of system calls of x86-64")
 def test_the_other_form_of_a_system_call_is_refused_too() -> None:
     x32 = 0x4000_0000
@@ -234,15 +261,28 @@ def test_too_much_memory_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
         run_confined(lambda _: bytes(256 << 20), quiet)
 
 
-def test_threads_work_inside() -> None:
-    def work(_send: Send) -> bytes:
-        said: list[bytes] = []
-        thread = threading.Thread(target=said.append, args=(b"from a thread",))
-        thread.start()
-        thread.join()
-        return said[0]
+def test_threads_that_were_started_before_work_inside_and_are_confined(tmp_path: Path) -> None:
+    path = tmp_path / "readable"
+    path.write_text("secret")
+    pool = ThreadPoolExecutor(1)
+    asked: queue.Queue[str] = queue.Queue()
+    answers: queue.Queue[str] = queue.Queue()
 
-    assert run_confined(work, quiet) == b"from a thread"
+    def answer() -> None:
+        asked.get()
+        try:
+            answers.put(path.read_text())
+        except OSError as fault:
+            answers.put(f"errno {fault.errno}")
+
+    def work(_send: Send) -> bytes:
+        asked.put("what is in it?")
+        return answers.get().encode()
+
+    def begin() -> None:
+        pool.submit(answer)
+
+    assert run_confined(work, quiet, begin) == b"errno 1"
 
 
 def test_a_file_that_was_open_before_can_be_read(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import io
 
+import numpy as np
 import pytest
 
 from hypervigil.app import judging
@@ -12,15 +13,19 @@ from hypervigil.core.evidence import Evidence
 from hypervigil.core.facts import Fact, FactOutcome
 from hypervigil.core.finding import Verdict
 from hypervigil.core.report import Report
+from hypervigil.core.units import PAGE_SIZE
 from hypervigil.extract.loading import Extractor, load_extractors
+from hypervigil.memory.kernel import Kernel, open_kernel
 from hypervigil.memory.open import read_image
+from hypervigil.memory.reader import Reader
 from hypervigil.memory.recording import RecordingReader, ReplayReader
+from hypervigil.memory.symbols import Losses, Symbols
 from tests.app.live import LiveImage
 from tests.extract.judged import SETTINGS, evidence, finding, judged, violated
-from tests.extract.tamperings import TAMPERINGS, system_call
+from tests.extract.tamperings import TAMPERINGS, exit_handler, system_call
 from tests.linux.c_types import words
 from tests.linux.host_builder import host
-from tests.linux.kernel_builder import DATA, KernelImage
+from tests.linux.kernel_builder import DATA, RODATA, KernelImage
 
 
 def test_the_sound_host_is_free_of_violations() -> None:
@@ -42,6 +47,7 @@ def test_an_alteration_is_found_where_it_is(tampering: str) -> None:
     violations = [v for check in found.values() for v in check]
     if address is not None:
         assert address in {v.address for v in violations}, violations
+    assert all(v.address is not None for v in violations)
     data = bytes(image.data)
     for violation in violations:
         assert violation.spans
@@ -60,6 +66,67 @@ def test_a_cited_pointer_reopens_at_its_bytes(tampering: str) -> None:
     assert image.peek(address, 8) in cited
     shown = next(e for e in report.exhibits if e.check == checks[0] and e.address == address)
     assert bytes.fromhex(shown.found) == image.peek(address, len(shown.found) // 2)
+
+
+def _without_a_page_of_symbols(table: str, at: int) -> KernelImage:
+    """The sound host with many more symbols, of which one page is lost."""
+    image = host()
+    for index in range(4000):
+        image.name(f"filler_{index}", RODATA + 0x3000 + index % 0x1000, "r")
+    image.put_tables()
+    page = -(-image.at[table] // PAGE_SIZE) * PAGE_SIZE + at * PAGE_SIZE
+    image.poke_image(page, bytes(PAGE_SIZE))
+    return image
+
+
+LOST_PAGES = [("kallsyms_names", 1), ("kallsyms_offsets", 1), ("kallsyms_seqs_of_names", 0)]
+
+
+@pytest.mark.parametrize(("table", "at"), LOST_PAGES)
+def test_a_lost_page_of_symbols_costs_what_depends_on_it_only(table: str, at: int) -> None:
+    report = judged(_without_a_page_of_symbols(table, at))
+    assert violated(report) == {}
+    open_ones = {f.check for f in report.findings if f.verdict in {Verdict.UNKNOWN, Verdict.INCOMPLETE}}
+    assert {"KRN-002"} <= open_ones <= {"KRN-002", "KRN-009", "KRN-014"}
+    assert "are lost: pages of the table are all zero" in str(finding(report, "KRN-002").gaps)
+
+
+def test_lost_bounds_of_the_kernels_data_leave_open_what_leads_there_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    image = host()
+    address = exit_handler(image)
+    whole = open_kernel
+
+    def without_bounds(memory: Reader) -> Kernel:
+        kernel = whole(memory)
+        symbols = kernel.symbols
+        kept = [i for i, name in enumerate(symbols.names) if name not in {"_edata", "__init_begin"}]
+        kernel.use_symbols(
+            Symbols(
+                np.array([symbols.addresses[i] for i in kept], np.uint64),
+                [symbols.names[i] for i in kept],
+                "".join(symbols.types[i] for i in kept),
+                symbols.source,
+                losses=Losses(("_edata", "__init_begin"), (), tuple(sorted(symbols.names))),
+            ),
+            kernel.table,
+        )
+        return kernel
+
+    monkeypatch.setattr(judging, "open_kernel", without_bounds)
+    report = judged(image)
+    assert {check: [v.address for v in found] for check, found in violated(report).items()} == {"KVM-006": [address]}
+    assert any(e.after for e in report.exhibits)
+    verdicts = {f.check: f.verdict for f in report.findings}
+    assert (verdicts["KRN-003"], verdicts["KRN-007"], verdicts["KRN-012"]) == (Verdict.HOLDS,) * 3
+    assert verdicts["KVM-010"] is Verdict.HOLDS
+
+
+@pytest.mark.parametrize(("table", "at"), LOST_PAGES)
+def test_an_alteration_is_found_though_symbols_are_lost(table: str, at: int) -> None:
+    image = _without_a_page_of_symbols(table, at)
+    address = system_call(image)
+    report = judged(image)
+    assert address in {v.address for v in violated(report)["KRN-003"]}
 
 
 def test_the_same_evidence_gives_the_same_report() -> None:

@@ -1,5 +1,6 @@
 import hashlib
 import os
+import threading
 from pathlib import Path
 
 import pytest
@@ -47,6 +48,22 @@ def test_the_digest_is_of_what_was_opened(tmp_path: Path) -> None:
         assert source.memory.read(PhysAddr(0), 6) == b"opened"
 
 
+@pytest.mark.parametrize("begun", ["begun", ""])
+def test_the_digest_is_the_same_where_no_thread_can_be_started(
+    begun: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def refused(_thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    (tmp_path / "image").write_bytes(b"x" * CHUNK + b"y")
+    monkeypatch.setattr(threading.Thread, "start", refused)
+    with open_source(str(tmp_path / "image")) as source:
+        if begun:
+            source.begin()
+        assert source.describe(()) == source.describe(())
+        assert source.describe(()).digest == digest_of(b"x" * CHUNK + b"y")
+
+
 @pytest.mark.parametrize("target", ["local", "libvirt:vm1", "ssh://host", "vsphere://a/b", "proxmox://x"])
 def test_targets_of_the_future_are_refused_by_name(target: str) -> None:
     with (
@@ -59,15 +76,22 @@ def test_targets_of_the_future_are_refused_by_name(target: str) -> None:
 @pytest.mark.parametrize(
     ("target", "message"),
     [
-        ("nowhere.raw", "nowhere.raw: no such file or directory"),
-        ("qemu:/nowhere/qmp.sock", "no such file"),
-        ("qemu:", "qmp|monitor|socket"),
-        ("qemu:4194305", "there is no process 4194305"),
+        ("", "the target is empty; "),
+        (" ", "the target is empty; "),
+        ("nowhere.raw", "nowhere.raw: no such file or directory; "),
+        ("xen:dom0", "xen:dom0: no such file or directory; "),
+        (".", r"\.: a memory image must be a file or a block device; save the stream to a file first"),
+        ("qemu:/nowhere/qmp.sock", "/nowhere/qmp.sock: no such file or directory; is it the QMP socket"),
+        ("qemu:", "qemu: names no machine: a process id or a QMP socket must follow; "),
+        ("qemu:guest-1", "guest-1: no such file or directory; is it the QMP socket"),
+        ("qemu:4194305", "there is no process 4194305; "),
     ],
 )
 def test_what_is_not_there_is_the_users_error(target: str, message: str) -> None:
-    with pytest.raises(UsageError, match=message), open_source(target):
+    with pytest.raises(UsageError, match=f"^{message}") as raised, open_source(target):
         pass
+    if message.endswith("; "):
+        assert str(raised.value).endswith("; give a memory image, qemu:PID or qemu:SOCKET")
 
 
 def test_a_folder_a_pipe_and_a_disk_are_no_memory(tmp_path: Path) -> None:

@@ -2,12 +2,18 @@ import struct
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hypervigil.core.errors import DecodeError
-from hypervigil.core.units import VirtAddr
-from hypervigil.decode.kallsyms import decode_kallsyms, find_token_tables, search_kallsyms, token_tables_at
+from hypervigil.core.units import PAGE_SIZE, VirtAddr
+from hypervigil.decode.kallsyms import (
+    KallsymsTable,
+    decode_kallsyms,
+    find_token_tables,
+    search_kallsyms,
+    token_tables_at,
+)
 from tests.decode.kallsyms_encoder import KERNEL, Section, encode, symbols
 
 LAYOUTS = ["5.10", "5.10-addresses", "6.2", "6.4", "6.4-addresses", "7.0"]
@@ -104,15 +110,25 @@ def test_a_broken_table_is_refused_by_name(name: str, offset: int, value: bytes,
 def test_an_address_out_of_order_is_a_contradiction_and_not_a_refusal() -> None:
     data = _patched(encode(symbols(700), "6.4"), "kallsyms_offsets", 4 * 350, struct.pack("<I", 0x3FFF_0000))
     (table,) = search_kallsyms(data).tables
-    assert table.contradictions == ("symbol 351 is out of order",)
+    assert [one.text for one in table.contradictions] == ["symbol 350 is out of order"]
+    assert [one.at for one in table.contradictions] == [table.ranges["kallsyms_offsets"][0] + 4 * 350]
     assert int(table.addresses[350]) == KERNEL + 0x3FFF_0000
+
+
+@pytest.mark.parametrize("position", [10, 350, 698])
+@pytest.mark.parametrize("value", [0, 0x3FFF_0000])
+def test_of_two_addresses_the_misplaced_one_is_told(position: int, value: int) -> None:
+    place = 4 * position
+    data = _patched(encode(symbols(700), "6.4"), "kallsyms_offsets", place, struct.pack("<I", value))
+    (table,) = search_kallsyms(data).tables
+    assert [one.text for one in table.contradictions] == [f"symbol {position} is out of order"]
 
 
 @pytest.mark.parametrize("layout", ["6.2", "6.4", "7.0"])
 def test_a_symbol_hidden_from_lookup_by_name_is_a_contradiction(layout: str) -> None:
     data = _patched(encode(symbols(700), layout), "kallsyms_seqs_of_names", 0, (699).to_bytes(3, "big"))
     (table,) = search_kallsyms(data).tables
-    assert "leaves 1 symbols out" in table.contradictions[0]
+    assert "leaves 1 symbols out" in table.contradictions[0].text
 
 
 def test_a_stale_copy_is_a_table_too() -> None:
@@ -143,3 +159,107 @@ def test_damaged_sections_give_a_table_or_a_reason(data: st.DataObject) -> None:
 @given(st.binary(max_size=2048))
 def test_any_bytes_are_searched(buffer: bytes) -> None:
     assert search_kallsyms(buffer).tables == ()
+
+
+COUNT = 12_000
+
+
+def _with_holes(layout: str, table: str, *numbers: int) -> tuple[KallsymsTable, Section, list[tuple[int, str]]]:
+    """A decoded table of which whole pages inside one of its tables are zero."""
+    made = symbols(COUNT)
+    section = encode(made, layout)
+    start, end = section.places[table]
+    inside = range(-(-start // PAGE_SIZE), end // PAGE_SIZE)
+    for number in numbers:
+        at = inside[number] * PAGE_SIZE
+        section.data[at : at + PAGE_SIZE] = bytes(PAGE_SIZE)
+    (table_found,) = search_kallsyms(section.data, VirtAddr(KERNEL)).tables
+    return table_found, section, made
+
+
+@pytest.mark.parametrize("numbers", [(0,), (1,), (-1,), (0, 1, -1)])
+@pytest.mark.parametrize("layout", ["5.10", "6.2", "6.4", "7.0"])
+def test_names_around_a_lost_page_are_read(layout: str, numbers: tuple[int, ...]) -> None:
+    table, _, made = _with_holes(layout, "kallsyms_names", *numbers)
+    lost = [position for position, name in enumerate(table.names) if not name]
+    assert all(found in {name[1:], ""} for found, (_, name) in zip(table.names, made, strict=True))
+    assert all(table.types[position] == "?" for position in lost)
+    assert table.addresses.tolist() == [address for address, _ in made]
+    assert len(numbers) * 400 < len(lost) < len(numbers) * 1100
+    assert [(one.text.partition(" are")[0], one.lost) for one in table.contradictions] == [
+        (f"names of {len(lost)} of {COUNT} symbols", True)
+    ]
+    assert "" not in table.by_name()
+
+
+def test_names_before_a_hole_are_read_up_to_the_hole() -> None:
+    table, section, _ = _with_holes("6.4", "kallsyms_names", 1)
+    start, _ = section.places["kallsyms_names"]
+    hole = (-(-start // PAGE_SIZE) + 1) * PAGE_SIZE
+    first_lost = table.names.index("")
+    assert first_lost % 256
+    stream = bytes(section.data[start:hole])
+    assert sum(len(_spelled(table.names[i], table.types[i])) for i in range(first_lost)) > len(stream) - 300
+
+
+def _spelled(name: str, letter: str) -> bytes:
+    """A record as the encoder writes it."""
+    raw = (letter + name).encode()
+    for token in (b"tkvm_", b"Tsys_", b"_handler", b"ops"):
+        raw = raw.replace(token, b"#")
+    return b"#" * (1 + (len(raw) > 127)) + raw
+
+
+@pytest.mark.parametrize("number", [0, 3, -1])
+@pytest.mark.parametrize("layout", ["5.10", "5.10-addresses", "6.2", "6.4", "6.4-addresses", "7.0"])
+def test_addresses_around_a_lost_page_are_read(layout: str, number: int) -> None:
+    kind = "kallsyms_addresses" if layout.endswith("addresses") else "kallsyms_offsets"
+    table, _, made = _with_holes(layout, kind, number)
+    lost = int(table.placeless.sum())
+    assert lost == PAGE_SIZE // (8 if layout.endswith("addresses") else 4)
+    assert table.names == tuple(name[1:] for _, name in made)
+    kept = ~table.placeless
+    assert table.addresses[kept].tolist() == [a for (a, _), known in zip(made, kept.tolist(), strict=True) if known]
+    assert [(one.text.partition(" are")[0], one.lost) for one in table.contradictions] == [
+        (f"addresses of {lost} of {COUNT} symbols", True)
+    ]
+    gone = table.names[int(np.flatnonzero(table.placeless)[5])]
+    assert gone not in table.by_name()
+
+
+@pytest.mark.parametrize("layout", ["6.2", "6.4", "7.0"])
+def test_a_lost_page_of_the_order_of_names_is_no_contradiction(layout: str) -> None:
+    table, _, made = _with_holes(layout, "kallsyms_seqs_of_names", 2)
+    assert table.sequence is not None
+    lost = int((table.sequence < 0).sum())
+    assert lost in {PAGE_SIZE // 3 + 1, PAGE_SIZE // 3 + 2}
+    assert [one.lost for one in table.contradictions] == [True]
+    assert table.names == tuple(name[1:] for _, name in made)
+    known = [table.names[at] for at in table.sequence.tolist() if at >= 0]
+    assert known == sorted(known)
+
+
+def test_a_table_of_which_most_is_lost_is_refused() -> None:
+    made = symbols(COUNT)
+    for name in ("kallsyms_names", "kallsyms_offsets"):
+        section = encode(made, "6.4")
+        start, end = section.places[name]
+        low = start - start % PAGE_SIZE + PAGE_SIZE
+        section.data[low : end - end % PAGE_SIZE] = bytes(end - end % PAGE_SIZE - low)
+        assert search_kallsyms(section.data).tables == ()
+
+
+@given(st.sampled_from(["5.10", "6.2", "6.4", "7.0"]), st.sets(st.integers(0, 40), max_size=6))
+@settings(max_examples=30, deadline=None)
+def test_whatever_pages_are_lost_nothing_false_is_read(layout: str, lost: set[int]) -> None:
+    made = symbols(COUNT)
+    section = encode(made, layout)
+    for page in lost:
+        at = page * PAGE_SIZE
+        section.data[at : at + PAGE_SIZE] = bytes(len(section.data[at : at + PAGE_SIZE]))
+    for table in search_kallsyms(section.data, VirtAddr(KERNEL)).tables:
+        assert len(table.names) == COUNT
+        for position, (address, name) in enumerate(made):
+            assert table.names[position] in {"", name[1:]}
+            assert table.placeless[position] or int(table.addresses[position]) == address
+        assert all(one.lost for one in table.contradictions)

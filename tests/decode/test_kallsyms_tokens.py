@@ -112,7 +112,7 @@ def test_names_that_leave_the_buffer_are_refused() -> None:
     made = section()
     del made.data[made.places["kallsyms_names"][1] - 40 :]
     with pytest.raises(DecodeError):
-        walk_names(as_bytes(made.data), made.places["kallsyms_names"][0], np.array([0, 0], np.int64), 300)
+        walk_names(as_bytes(made.data), made.places["kallsyms_names"][0], np.array([0, 0], np.int64), 300, len(made.data))
 
 
 def spelled(codes: bytes, tokens: dict[int, bytes]) -> tuple[str, tuple[str, ...]]:
@@ -124,7 +124,7 @@ def spelled(codes: bytes, tokens: dict[int, bytes]) -> tuple[str, tuple[str, ...
     data = as_bytes(bytes([len(codes)]) + codes + table + b"".join(p.to_bytes(2, "little") for p in places))
     start = 1 + len(codes)
     found = TokenTables(start, (start, start + len(table)), (start + len(table), start + len(table) + 512))
-    one = NameStream(np.array([1]), np.array([len(codes)]), 1 + len(codes))
+    one = NameStream(np.array([1]), np.array([len(codes)]), 1 + len(codes), np.array([False]))
     return expand(data, one, found)
 
 
@@ -150,7 +150,7 @@ def test_a_symbol_without_codes_is_refused() -> None:
     made = section()
     found = stream(made)
     with pytest.raises(DecodeError, match="a symbol without codes"):
-        expand(as_bytes(made.data), NameStream(found.first, found.length * 0, found.end), tables(made))
+        expand(as_bytes(made.data), NameStream(found.first, found.length * 0, found.end, found.lost), tables(made))
 
 
 @settings(max_examples=60)

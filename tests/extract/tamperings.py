@@ -4,6 +4,8 @@ import struct
 from collections.abc import Callable
 
 from hypervigil.core.units import PAGE_SIZE
+from hypervigil.decode.btf import Btf
+from hypervigil.decode.btf_types import BtfKind
 from tests.linux.c_types import words
 from tests.linux.host_builder import JIT, kvm_types
 from tests.linux.kernel_builder import HEAP, RODATA, TEXT, KernelImage
@@ -48,6 +50,17 @@ def other_table_in_use(image: KernelImage) -> None:
 def page_of_nobody(image: KernelImage) -> int:
     image.page(STUB, b"\x90\xc3" * 64, writable=False, executable=True)
     return STUB
+
+
+def page_in_the_user_half(image: KernelImage) -> int:
+    at = 0x40_0000
+    image.page(at, b"\xcc" * PAGE_SIZE, writable=False, executable=True)
+    return at
+
+
+def data_in_the_user_half(image: KernelImage) -> int:
+    image.page(0x7000_0000_0000)
+    return 0x7000_0000_0000
 
 
 def writable_text(image: KernelImage) -> int:
@@ -184,6 +197,30 @@ def created_device(image: KernelImage) -> int:
     return at
 
 
+def device_with_file_operations(image: KernelImage) -> int:
+    at = image.at["kvm device"]
+    image.poke(at, words(image.at["kvm_vcpu_fops"]))
+    return at
+
+
+def device_with_operations_of_that_size(image: KernelImage) -> int:
+    at = image.at["kvm device"]
+    image.poke(at, words(image.at["ioapic_mmio_ops"]))
+    return at
+
+
+def kind_of_device_with_file_operations(image: KernelImage) -> int:
+    at = image.at["kvm_device_ops_table"] + 8
+    image.poke(at, words(image.at["kvm_vcpu_fops"]))
+    return at
+
+
+def io_device_with_file_operations(image: KernelImage) -> int:
+    at = image.at["io device"]
+    image.poke(at, words(image.at["kvm_vcpu_fops"]))
+    return at
+
+
 def callback(image: KernelImage) -> int:
     at = image.at["kvm_preempt_ops"]
     image.poke(at, words(image.at["dummy_init"]))
@@ -209,8 +246,27 @@ def export_elsewhere(image: KernelImage) -> None:
     image.poke(at, struct.pack("<i", stub(image) - at))
 
 
+def moved_member(image: KernelImage) -> int:
+    """Type information of kvm that moves a member over the next one."""
+    types = Btf(kvm_types().btf, Btf(image.types.btf))
+    (device,) = types.find("kvm_device", BtfKind.STRUCT)
+    names = [member.name for member in types.members(device)]
+    start = image.word(image.at["btf of kvm"] + image.types.offset("btf", "data"))
+    at = start + types.record(device)[0] + 12 + 12 * names.index("private") + 8
+    image.poke(at, struct.pack("<I", 8 * 24))
+    return at
+
+
+def other_offset(image: KernelImage) -> int:
+    at = image.at["vmcoreinfo"] + image.data[image.at["vmcoreinfo"] :].index(b"KERNELOFFSET=0") + 13
+    image.data[at : at + 1] = b"9"
+    return HEAP + at
+
+
 TAMPERINGS: dict[str, tuple[Alter, tuple[str, ...]]] = {
     "release": (other_release, ("KRN-001",)),
+    "KASLR offset": (other_offset, ("KRN-001",)),
+    "moved member": (moved_member, ("KRN-001",)),
     "phys_base": (other_base, ("KRN-001",)),
     "export": (export_elsewhere, ("KRN-002", "KRN-014")),
     "system call": (system_call, ("KRN-003", "KRN-014")),
@@ -218,6 +274,8 @@ TAMPERINGS: dict[str, tuple[Alter, tuple[str, ...]]] = {
     "gate for users": (gate_for_users, ("KRN-004",)),
     "another interrupt table": (other_table_in_use, ("KRN-004",)),
     "executable page of nobody": (page_of_nobody, ("KRN-005",)),
+    "executable page in the user half": (page_in_the_user_half, ("KRN-005", "KRN-008")),
+    "data in the user half": (data_in_the_user_half, ("KRN-008",)),
     "executable data": (executable_data, ("KRN-005", "KRN-006")),
     "writable text": (writable_text, ("KRN-006", "KRN-007")),
     "text open to users": (text_for_users, ("KRN-006",)),
@@ -241,6 +299,10 @@ TAMPERINGS: dict[str, tuple[Alter, tuple[str, ...]]] = {
     "irqfd": (interrupt_fd, ("KVM-011",)),
     "kind of device": (kind_of_device, ("KVM-012",)),
     "created device": (created_device, ("KVM-013",)),
+    "created device with file operations": (device_with_file_operations, ("KVM-013",)),
+    "created device with other operations": (device_with_operations_of_that_size, ("KVM-013",)),
+    "kind of device with file operations": (kind_of_device_with_file_operations, ("KVM-012",)),
+    "I/O device with file operations": (io_device_with_file_operations, ("KVM-010",)),
     "callback": (callback, ("KVM-014",)),
     "machine off its list": (hidden_machine, ("KVM-015",)),
 }

@@ -55,6 +55,17 @@ def no_symbols(image: bytearray, kernel: Kernel) -> None:
             image[start + low : start + high] = bytes(high - low)
 
 
+def _without_a_page_of(table: str) -> Remove:
+    def remove(image: bytearray, kernel: Kernel) -> None:
+        start = kernel.space.physical(kernel.symbols.address("_stext"))
+        for found in search_kallsyms(bytes(image[start : start + (96 << 20)])).tables[:1]:
+            low, high = found.ranges[table]
+            middle = (start + (low + high) // 2) & -PAGE_SIZE
+            image[middle : middle + PAGE_SIZE] = bytes(PAGE_SIZE)
+
+    return remove
+
+
 def no_upper_half(image: bytearray, _kernel: Kernel) -> None:
     del image[len(image) // 2 :]
 
@@ -77,6 +88,8 @@ REMOVALS: dict[str, Remove] = {
     "types": no_types,
     "vmcoreinfo": no_vmcoreinfo,
     "symbols": no_symbols,
+    "a page of names": _without_a_page_of("kallsyms_names"),
+    "a page of addresses": _without_a_page_of("kallsyms_offsets"),
     "upper half": no_upper_half,
     "lower half": no_lower_half,
     "1 page of 100": _at_random(0.01, 1),
@@ -95,6 +108,27 @@ def test_nothing_is_cleared_and_nobody_accused(kernel: str, removal: str, lab_im
     assert report.exit_status == 3, [f.check for f in report.findings if f.verdict is Verdict.VIOLATED]
     assert report.coverage.undecided
     assert all(undecided.why for undecided in report.coverage.undecided)
+
+
+@pytest.mark.parametrize("removal", ["a page of names", "a page of addresses"])
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_a_page_of_symbols_costs_what_depends_on_it_only(kernel: str, removal: str, lab_image: Produce) -> None:
+    path = lab_image(kernel, "plain").images[Format.RAW]
+    image = bytearray(path.read_bytes())
+    REMOVALS[removal](image, open_kernel(open_image(str(path))))
+    verdicts = {f.check: f.verdict for f in _judge(read_image(memoryview(image))).findings}
+    assert verdicts["KRN-002"] is Verdict.INCOMPLETE
+    decided = [verdict for verdict in verdicts.values() if verdict is Verdict.HOLDS]
+    assert 2 * len(decided) > len(verdicts) - list(verdicts.values()).count(Verdict.NOT_APPLICABLE)
+
+
+def test_a_page_of_the_order_of_names_accuses_nobody(lab_image: Produce) -> None:
+    path = lab_image("6.1", "plain").images[Format.RAW]
+    image = bytearray(path.read_bytes())
+    _without_a_page_of("kallsyms_seqs_of_names")(image, open_kernel(open_image(str(path))))
+    verdicts = {f.check: f.verdict for f in _judge(read_image(memoryview(image))).findings}
+    assert verdicts["KRN-002"] is Verdict.INCOMPLETE
+    assert Verdict.VIOLATED not in verdicts.values()
 
 
 def test_what_depended_on_types_is_not_cleared(lab_image: Produce) -> None:

@@ -1,9 +1,13 @@
+import re
+
 import pytest
 
 from hypervigil.core.errors import MissingDescription, MissingMemory
 from hypervigil.core.units import PAGE_SIZE
-from hypervigil.memory.kernel import Kernel
+from hypervigil.decode.kallsyms import search_kallsyms
+from hypervigil.memory.kernel import Kernel, symbols_of
 from hypervigil.memory.open import read_image
+from tests.decode.kallsyms_encoder import encode, symbols
 from tests.linux.kernel_builder import DATA, PHYSICAL, RELEASE, RODATA, TABLES, TEXT, KernelImage, bare_kernel
 
 
@@ -113,6 +117,40 @@ def test_symbols_that_the_search_for_the_kernel_met_are_not_decoded_again() -> N
     with pytest.raises(MissingDescription, match="VMCOREINFO"):
         _ = kernel.vmcoreinfo
     assert "VMCOREINFO in the image" not in kernel.rests_on
+
+
+@pytest.mark.parametrize("layout", ["5.10", "6.4"])
+def test_symbols_of_a_table_with_a_lost_page_know_what_they_lack(layout: str) -> None:
+    made = symbols(6000)
+    section = encode(made, layout)
+    start, _ = section.places["kallsyms_offsets"]
+    at = (start // PAGE_SIZE + 1) * PAGE_SIZE
+    section.data[at : at + PAGE_SIZE] = bytes(PAGE_SIZE)
+    (table,) = search_kallsyms(section.data).tables
+    found = symbols_of(table, "here")
+    lost = (at - start) // 4
+    assert len(found) == len(made) - PAGE_SIZE // 4
+    assert found.address(made[lost - 1][1][1:]) == made[lost - 1][0]
+    with pytest.raises(MissingDescription, match="is lost"):
+        found.find(made[lost][1][1:])
+    edges = (made[lost - 1][0], made[lost + PAGE_SIZE // 4][0])
+    assert found.losses is not None
+    assert found.losses.ranges == (edges,)
+    assert [found.doubtful(edge + step) for edge, step in zip(edges, (-1, 1), strict=True)] == [False, False]
+    assert all(found.doubtful(edge) for edge in edges)
+    assert found.may_be_lost("no_such_symbol") == (layout == "5.10")
+
+
+def test_a_lost_page_of_symbols_is_told_with_the_table() -> None:
+    made = image()
+    for index in range(4000):
+        made.name(f"filler_{index}", RODATA + 0x3000 + index % 0x1000, "r")
+    made.put_tables()
+    page = -(-made.at["kallsyms_names"] // PAGE_SIZE) * PAGE_SIZE
+    made.poke_image(page + PAGE_SIZE, bytes(PAGE_SIZE))
+    kernel = made.open()
+    assert re.search(r"; names of \d+ of \d+ symbols are lost: pages of the table", kept(kernel, "kallsyms")[-1][1])
+    assert kernel.symbols.address("_stext") == TEXT
 
 
 def test_without_symbols_the_kernel_is_open_and_says_what_it_lacks() -> None:

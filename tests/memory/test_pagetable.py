@@ -78,7 +78,7 @@ def test_leaves_of_all_sizes_are_found_sorted_with_canonical_addresses(levels: i
     image.map(middle, GIB, size=GIB, executable=True)
     image.map(high + MIB2, MIB2, size=MIB2, executable=True)
     image.map(low, 0x3000, executable=True)
-    found = sweep(image.raw(), image.root, levels, low=0)
+    found = sweep(image.raw(), image.root, levels)
     assert starts(found) == [low, middle, high, high + MIB2]
     assert found.leaves.size.tolist() == [PAGE_SIZE, GIB, PAGE_SIZE, MIB2]
     assert found.leaves.frame.tolist() == [0x3000, GIB, 0x1000, MIB2]
@@ -92,13 +92,16 @@ def test_leaves_of_all_sizes_are_found_sorted_with_canonical_addresses(levels: i
     assert found.gaps == ()
 
 
-def test_only_the_asked_range_is_swept() -> None:
-    image = Image()
-    image.map(TEXT, 0x1000, executable=True)
-    image.map(TEXT + MIB2, 0x1000, executable=True)
-    image.map(0xFFFF_8880_0000_0000, 0x1000, executable=True)
-    assert starts(sweep(image.raw(), image.root, 4, low=TEXT + MIB2)) == [TEXT + MIB2]
-    assert starts(sweep(image.raw(), image.root, 4, low=TEXT + 1)) == [TEXT, TEXT + MIB2]
+@pytest.mark.parametrize("levels", [4, 5])
+def test_only_the_asked_range_is_swept(levels: int) -> None:
+    image = Image(levels=levels)
+    half, user = 0xFFFF_8880_0000_0000, 0x7FFF_FFFF_F000
+    for at in (TEXT, TEXT + MIB2, half, user):
+        image.map(at, 0x1000, executable=True)
+    assert starts(sweep(image.raw(), image.root, levels, low=TEXT + MIB2)) == [TEXT + MIB2]
+    assert starts(sweep(image.raw(), image.root, levels, low=TEXT + 1)) == [TEXT, TEXT + MIB2]
+    assert starts(sweep(image.raw(), image.root, levels, low=1 << 63)) == [half, TEXT, TEXT + MIB2]
+    assert starts(sweep(image.raw(), image.root, levels)) == [user, half, TEXT, TEXT + MIB2]
 
 
 @pytest.mark.parametrize("level", [1, 2, 3, 4])

@@ -22,6 +22,7 @@ from hypervigil.memory.recording import RecordingReader, ReplayReader
 
 LIVE = "qemu:"
 _NOT_YET = ("local", "libvirt:", "ssh://", "vsphere://", "proxmox://")
+_RIGHT = "give a memory image, qemu:PID or qemu:SOCKET"
 _RECORDING_NAME = "recording of a live QEMU machine"
 _THREADS = 2
 
@@ -51,16 +52,34 @@ def open_source(target: str) -> Iterator[Source]:
     """Open a target.
 
     Raises:
-        UsageError: no such file or process, no permission, or a kind of target that is not read.
+        UsageError: no such file or process, no permission, or a kind of target that is not read; it names the target
+            and what to give instead.
         UnsupportedEvidence: an image of a format or machine that is not read.
     """
+    if not target.strip():
+        raise UsageError(f"the target is empty; {_RIGHT}")
     if target.startswith(LIVE):
         with _live(target) as source:
             yield source
     elif target.startswith(_NOT_YET):
-        raise UsageError(f"{target}: this kind of target is not read; give a memory image, qemu:PID or qemu:SOCKET")
+        raise UsageError(f"{target}: this kind of target is not read; {_RIGHT}")
     else:
         yield _image(target)
+
+
+@contextmanager
+def _named(target: str) -> Iterator[None]:
+    """Let no error out that does not name the target, or that leaves open what to give instead.
+
+    Raises:
+        UsageError: what was raised inside.
+    """
+    try:
+        yield
+    except UsageError as fault:
+        text = str(fault)
+        named = text if target.removeprefix(LIVE) in text else f"{target}: {text}"
+        raise UsageError(named if ";" in text else f"{named}; {_RIGHT}") from fault
 
 
 def replay(data: memoryview, name: str) -> Source:
@@ -72,7 +91,11 @@ def replay(data: memoryview, name: str) -> Source:
 
 @contextmanager
 def _live(target: str) -> Iterator[Source]:
-    live = attach_qemu(target.removeprefix(LIVE))
+    machine = target.removeprefix(LIVE)
+    if not machine.strip():
+        raise UsageError(f"{target} names no machine: a process id or a QMP socket must follow; {_RIGHT}")
+    with _named(target):
+        live = attach_qemu(machine)
     try:
         recorder = RecordingReader(live)
 
@@ -92,13 +115,8 @@ def _live(target: str) -> Iterator[Source]:
             data = memoryview(once())
             return _recorded(data, digest_of(data), chunks)
 
-        yield Source(
-            recorder,
-            f"{LIVE}{Path(target.removeprefix(LIVE)).name}",
-            describe,
-            recording=once,
-            again=recorder.look_again,
-        )
+        name = f"{LIVE}{Path(machine).name}"
+        yield Source(recorder, name, describe, recording=once, again=recorder.look_again)
     finally:
         live.close()
 
@@ -111,7 +129,8 @@ def _recorded(data: memoryview, digest: str, chunks: tuple[int, ...]) -> Evidenc
 
 
 def _image(target: str) -> Source:
-    memory = open_image(target)
+    with _named(target):
+        memory = open_image(target)
     descriptor = os.open(target, os.O_RDONLY | os.O_CLOEXEC)
     hashing = _Hashing(descriptor, os.lseek(descriptor, 0, os.SEEK_END))
     name = Path(target).name
@@ -132,21 +151,29 @@ def _image(target: str) -> Source:
 
 
 class _Hashing:
-    """The chunks' digests of a file, computed beside the judging by two threads."""
+    """The chunks' digests of a file, computed beside the judging by two threads, or after it where none may start."""
 
     def __init__(self, descriptor: int, size: int) -> None:
         self._descriptor = descriptor
         self.size = size
-        self._running: list[Future[bytes]] = []
+        self._running: list[Future[bytes]] | None = None
+        self._digests: list[bytes] | None = None
 
     def start(self) -> None:
         """Begin; the process that begins must be the one that waits."""
         pool = ThreadPoolExecutor(_THREADS)
-        self._running = [pool.submit(self._chunk, at) for at in range(0, self.size, CHUNK)]
+        try:
+            self._running = [pool.submit(self._chunk, at) for at in range(0, self.size, CHUNK)]
+        except RuntimeError:  # no thread can be started
+            pool.shutdown(wait=False, cancel_futures=True)
 
     def wait(self) -> list[bytes]:
         """The digests in order."""
-        return [future.result() for future in self._running]
+        if self._digests is None and self._running is None:
+            self._digests = [self._chunk(at) for at in range(0, self.size, CHUNK)]
+        elif self._digests is None:
+            self._digests = [future.result() for future in self._running or ()]
+        return self._digests
 
     def _chunk(self, at: int) -> bytes:
         return hashlib.sha256(os.pread(self._descriptor, CHUNK, at)).digest()

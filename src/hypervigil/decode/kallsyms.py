@@ -14,18 +14,19 @@ itself. The markers must agree with a walk over every name, num_syms with the ma
 be in order, and the relative base must be an address of the kernel half. What is odd but does not prevent
 decoding (an address out of order, a sequence that is no permutation) is kept in
 `KallsymsTable.contradictions`: the tables are writable by whoever controls the kernel, and no build of a
-kernel produces such a thing.
+kernel produces such a thing. A page of the tables that is all zero is lost, not wrong: what lies around it is used, and
+the rest is told (`hypervigil.decode.kallsyms_holes`).
 
 Sources: Linux scripts/kallsyms.c and kernel/kallsyms.c; 2213e9a66bb8 "kallsyms: add support for relative
 offsets in kallsyms address table" (4.6, with the per-CPU rule: an offset of 0 or more is an absolute
 value, a negative one n means relative_base - 1 - n); 60443c88f3a8 "kallsyms: Improve the performance of
-kallsyms_lookup_name()" (6.2 and its stable predecessors, seqs_of_names); "scripts/kallsyms: change the
+kallsyms_lookup_name()" (6.2 and its stable predecessors, seqs_of_names); 404bad70fcf7 "scripts/kallsyms: change the
 output order" (6.4); "kallsyms: Get rid of kallsyms relative base" (7.0, each offset is relative to its
 own place).
 """
 
 from collections import Counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 import numpy as np
@@ -33,7 +34,8 @@ import numpy.typing as npt
 
 from hypervigil.core.errors import DecodeError
 from hypervigil.core.units import VirtAddr
-from hypervigil.decode.kallsyms_layout import Body, Values, find_body, find_values, sequence_faults
+from hypervigil.decode.kallsyms_holes import I64, Mask
+from hypervigil.decode.kallsyms_layout import Body, Values, find_body, find_values, read_sequence, sequence_faults
 from hypervigil.decode.kallsyms_tokens import (
     Buffer,
     TokenTables,
@@ -44,9 +46,10 @@ from hypervigil.decode.kallsyms_tokens import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
 __all__ = [
+    "Contradiction",
     "KallsymsSearch",
     "KallsymsTable",
     "TokenTables",
@@ -59,19 +62,37 @@ __all__ = [
 _ADDRESS_SPACE = 1 << 64
 
 
+class Contradiction(NamedTuple):
+    """What does not fit the rest, as a sentence.
+
+    Attributes:
+        text: what is wrong.
+        at: buffer offset of the bytes that say it.
+        lost: whether it only is not there; then it accuses nobody.
+    """
+
+    text: str
+    at: int
+    lost: bool = False
+
+
 class KallsymsTable(msgspec.Struct, frozen=True, eq=False):
     """A whole symbol table, in the order in which the kernel stores it (by address, but for tampering).
 
     Attributes:
         addresses: uint64, one a symbol. Absolute per-CPU symbols have small values. When `anchored` is
             false these are distances from the start of the buffer, modulo 2**64: see `rebased`.
-        names: one a symbol, latin-1, without the type letter; the same name may occur more than once.
+        names: one a symbol, latin-1, without the type letter; the same name may occur more than once. Empty where it
+            is lost.
         types: one letter a symbol, as nm(1) has them.
         layout: how the table was recognised, for the analyst.
         relative_base: `kallsyms_relative_base` as found, relocated by KASLR; None where the layout has none.
         anchored: whether `addresses` are virtual addresses.
         ranges: half-open buffer range of each table, by the kernel's name for it.
-        contradictions: what in the tables does not fit the rest, as sentences; empty for what a build made.
+        contradictions: what in the tables does not fit the rest, or is lost; empty for what a build made.
+        placeless: symbols whose address is lost; their `addresses` mean nothing.
+        sequence: positions of the symbols in the order of their names (strcmp), -1 where that is lost; None where the
+            layout has no such table.
     """
 
     addresses: npt.NDArray[np.uint64]
@@ -81,10 +102,21 @@ class KallsymsTable(msgspec.Struct, frozen=True, eq=False):
     relative_base: VirtAddr | None
     anchored: bool
     ranges: "Mapping[str, tuple[int, int]]"
-    contradictions: tuple[str, ...]
+    contradictions: tuple[Contradiction, ...]
+    placeless: Mask
+    sequence: I64 | None
+
+    def place_of(self, position: int) -> int:
+        """Buffer offset of what the table says of the address of the symbol at a position."""
+        name = "kallsyms_addresses" if "kallsyms_addresses" in self.ranges else "kallsyms_offsets"
+        start, end = self.ranges[name]
+        return start + position * ((end - start) // len(self.names))
 
     def by_name(self) -> dict[str, tuple[int, ...]]:
-        """Positions in the table of every name, ascending; built anew by each call, so keep it."""
+        """Positions in the table of every name, ascending; built anew by each call, so keep it.
+
+        Symbols whose name or address is lost are not in it.
+        """
         found: dict[str, tuple[int, ...]] = dict(zip(self.names, zip(range(len(self.names))), strict=True))
         if len(found) < len(self.names):
             several: dict[str, list[int]] = {name: [] for name, count in Counter(self.names).items() if count > 1}
@@ -92,6 +124,10 @@ class KallsymsTable(msgspec.Struct, frozen=True, eq=False):
                 if name in several:
                     several[name].append(position)
             found.update((name, tuple(positions)) for name, positions in several.items())
+        if self.placeless.any() or "" in found:
+            found.pop("", None)
+            kept = {name: tuple(p for p in positions if not self.placeless[p]) for name, positions in found.items()}
+            return {name: positions for name, positions in kept.items() if positions}
         return found
 
     def rebased(self, base: VirtAddr) -> "KallsymsTable":
@@ -153,7 +189,7 @@ def decode_kallsyms(buffer: Buffer, candidate: TokenTables, base: VirtAddr | Non
     body = find_body(data, candidate.table[0])
     values = find_values(data, body, candidate.index[1])
     types, names = expand(data, body.stream, candidate)
-    addresses = values.addresses
+    addresses, sequence = values.addresses, body.sequence or values.sequence
     if values.place_relative and base is not None:
         addresses = addresses + np.uint64(base % _ADDRESS_SPACE)
     return KallsymsTable(
@@ -164,7 +200,9 @@ def decode_kallsyms(buffer: Buffer, candidate: TokenTables, base: VirtAddr | Non
         relative_base=None if values.base is None else VirtAddr(values.base),
         anchored=base is not None or not values.place_relative,
         ranges=_ranges(candidate, body, values),
-        contradictions=_contradictions(data, body, values, types),
+        contradictions=(*_contradictions(data, body, values, types), *_losses(data, body, values)),
+        placeless=values.lost,
+        sequence=None if sequence is None else read_sequence(data, sequence, body.count),
     )
 
 
@@ -185,11 +223,29 @@ def _ranges(candidate: TokenTables, body: Body, values: Values) -> dict[str, tup
     return ranges
 
 
-def _contradictions(data: npt.NDArray[np.uint8], body: Body, values: Values, types: str) -> tuple[str, ...]:
-    found = [f"symbol {position} is out of order" for position in values.unsorted]
+def _contradictions(data: npt.NDArray[np.uint8], body: Body, values: Values, types: str) -> tuple[Contradiction, ...]:
+    start, end = values.range
+    width = (end - start) // body.count
+    found = [
+        Contradiction(f"symbol {position} is out of order", start + position * width) for position in values.unsorted
+    ]
     sequence = body.sequence or values.sequence
     if sequence is not None and (faults := sequence_faults(data, sequence, body.count)):
-        found.append(f"kallsyms_seqs_of_names leaves {faults} symbols out")
+        found.append(Contradiction(f"kallsyms_seqs_of_names leaves {faults} symbols out", sequence[0]))
     if strange := sorted(set(types) - set("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ-?")):
-        found.append(f"symbol types that nm does not have: {strange}")
+        found.append(Contradiction(f"symbol types that nm does not have: {strange}", body.names[0]))
     return tuple(found)
+
+
+def _losses(data: npt.NDArray[np.uint8], body: Body, values: Values) -> "Iterator[Contradiction]":
+    """What is lost of the tables, a sentence for each."""
+    sequence = body.sequence or values.sequence
+    lost_places = np.zeros(0, np.bool_) if sequence is None else read_sequence(data, sequence, body.count) < 0
+    for what, lost, at in (
+        ("names", body.stream.lost, body.names[0]),
+        ("addresses", values.lost, values.range[0]),
+        ("places in the order of names", lost_places, 0 if sequence is None else sequence[0]),
+    ):
+        if lost.any():
+            text = f"{what} of {int(lost.sum())} of {body.count} symbols are lost: pages of the table are all zero"
+            yield Contradiction(text, at, lost=True)

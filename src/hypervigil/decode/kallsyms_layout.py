@@ -13,7 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from hypervigil.core.errors import DecodeError
-from hypervigil.decode.kallsyms_tokens import I64, MARKER_STEP, U8, NameStream, walk_names
+from hypervigil.decode.kallsyms_holes import I64, U8, Holes, Mask
+from hypervigil.decode.kallsyms_tokens import MARKER_STEP, NameStream, walk_names
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,6 +31,7 @@ _ALIGNMENT = 8
 _BIG = 0x80
 _SEQUENCE_ENTRY = 3
 _KERNEL_HALF = 0xFFFF_8000_0000_0000
+_TELLING = 8  # so many blocks of names that end where the next begins are no accident
 _TOLERATED = 64  # one entry in so many may be out of order: tampering, not another layout
 _PERCPU = "absolute per-CPU values"
 
@@ -66,8 +68,8 @@ class Values(msgspec.Struct, frozen=True, eq=False):
         base_range: where it lies.
         sequence: `kallsyms_seqs_of_names` when it follows the values, else None.
         place_relative: whether each value counts from its own place.
-        unsorted: positions whose address is below the one before; few, or the layout would not have been
-            accepted.
+        lost: symbols whose value is lost.
+        unsorted: positions that are out of order, ascending; few, or the layout would not have been accepted.
         how: how it was recognised.
     """
 
@@ -78,6 +80,7 @@ class Values(msgspec.Struct, frozen=True, eq=False):
     base_range: tuple[int, int] | None = None
     sequence: tuple[int, int] | None = None
     place_relative: bool = False
+    lost: Mask = msgspec.field(default_factory=lambda: np.zeros(0, np.bool_))
     unsorted: tuple[int, ...] = ()
     how: str = ""
 
@@ -93,7 +96,7 @@ def find_body(data: U8, table: int) -> Body:
         markers = data[start : start + 4 * count].view("<u4").astype(np.int64)
         for names, symbols, num_syms in islice(_name_tables(data, start, markers), _MAX_TRIES):
             try:
-                stream = walk_names(data, names, markers, symbols)
+                stream = walk_names(data, names, markers, symbols, start)
             except DecodeError as error:
                 fault = error
                 continue
@@ -115,20 +118,49 @@ def find_values(data: U8, body: Body, index_end: int) -> Values:
         DecodeError: no table at any of the five places is in order.
     """
     for values in _value_tables(data, body, index_end):
-        order = values.addresses.view(np.int64) if values.place_relative else values.addresses
+        lost = _lost_values(data, values.range, body.count)
+        kept = np.flatnonzero(~lost)
+        if len(kept) <= body.count // 2:
+            continue
+        order = (values.addresses.view(np.int64) if values.place_relative else values.addresses)[kept]
         unsorted = np.flatnonzero(order[1:] < order[:-1]) + 1
         if len(unsorted) <= body.count // _TOLERATED:
-            return msgspec.structs.replace(values, unsorted=tuple(unsorted.tolist()))
+            misplaced = tuple(kept[list(_misplaced(order, unsorted))].tolist())
+            return msgspec.structs.replace(values, unsorted=misplaced, lost=lost)
     raise DecodeError("kallsyms_offsets", "no table of addresses in order before or after the names", index_end)
 
 
-def sequence_faults(data: U8, where: tuple[int, int], count: int) -> int:
-    """How many of `count` symbols the three-byte big-endian numbers at `where` leave out."""
+def _misplaced(order: npt.NDArray[np.generic], drops: npt.NDArray[np.intp]) -> tuple[int, ...]:
+    """Of each position whose value is below the one before, which of the two is misplaced.
+
+    Without a value that is too high the others are in order; a value that is too low is out of order itself.
+    """
+    before = np.maximum(drops - 2, 0)
+    spikes = (drops > 1) & (order[drops] >= order[before])  # type: ignore[operator] # numbers of either sign
+    return tuple(sorted(set((drops - spikes).tolist())))
+
+
+def _lost_values(data: U8, where: tuple[int, int], count: int) -> Mask:
+    """Which of `count` entries of a table have a byte in a hole."""
+    width = (where[1] - where[0]) // count
+    starts = where[0] + width * np.arange(count, dtype=np.int64)
+    return Holes(data, *where).touch(starts, starts + width)
+
+
+def read_sequence(data: U8, where: tuple[int, int], count: int) -> I64:
+    """The three-byte big-endian numbers at `where`: positions of symbols in the order of their names, -1 if lost."""
     raw = data[where[0] : where[1]].reshape(-1, _SEQUENCE_ENTRY).astype(np.int64)
     numbers = (raw[:, 0] << 16) | (raw[:, 1] << 8) | raw[:, 2]
+    numbers[_lost_values(data, where, count)] = -1
+    return numbers
+
+
+def sequence_faults(data: U8, where: tuple[int, int], count: int) -> int:
+    """How many of `count` symbols a sequence certainly leaves out."""
+    numbers = read_sequence(data, where, count)
     seen = np.zeros(count, bool)
-    seen[numbers[numbers < count]] = True
-    return count - int(seen.sum())
+    seen[numbers[(numbers >= 0) & (numbers < count)]] = True
+    return max(0, count - int(seen.sum()) - int((numbers < 0).sum()))
 
 
 def _sequence_between(begin: int, table: int, count: int) -> tuple[int, int] | None:
@@ -165,7 +197,8 @@ def _marker_tables(data: U8, table: int) -> "Iterator[tuple[int, int]]":
 def _name_tables(data: U8, end: int, markers: I64) -> "Iterator[tuple[int, int, int]]":
     """Offset of names, number of symbols, offset of num_syms, for all that fit before markers at `end`.
 
-    The nearest come first: the names after the last marker are few.
+    The nearest come first: the names after the last marker are few. Where these may be in a hole they cannot be looked
+    at; then there must be enough markers to tell.
     """
     last, blocks = int(markers[-1]), len(markers)
     high = end - last
@@ -174,12 +207,16 @@ def _name_tables(data: U8, end: int, markers: I64) -> "Iterator[tuple[int, int, 
         return
     words = data[low - 8 : low - 8 + (high - low + 8) // 4 * 4].view("<u4").astype(np.int64)
     fits = (words > (blocks - 1) * MARKER_STEP) & (words <= blocks * MARKER_STEP)
-    for position in np.flatnonzero(fits)[: -_MAX_PLACES - 1 : -1].tolist():
-        num_syms = low - 8 + 4 * position
-        count = int(words[position])
-        for names in (num_syms + 4,) if num_syms % 8 else (num_syms + 8, num_syms + 4):
-            if _tail_fits(data, names + last, count, end):
-                yield names, count, num_syms
+    places = [
+        (names, int(words[position]), num_syms)
+        for position in np.flatnonzero(fits)[: -_MAX_PLACES - 1 : -1].tolist()
+        for num_syms in (low - 8 + 4 * position,)
+        for names in ((num_syms + 4,) if num_syms % 8 else (num_syms + 8, num_syms + 4))
+    ]
+    yield from (place for place in places if _tail_fits(data, place[0] + last, place[1], end))
+    if blocks >= _TELLING:
+        holes = Holes(data, low, end)
+        yield from (place for place in places if holes.hit(place[0] + last, end))
 
 
 def _tail_fits(data: U8, at: int, count: int, end: int) -> bool:
@@ -232,7 +269,7 @@ def _plain(data: U8, start: int, count: int) -> "Iterator[Values]":
     if start < 0 or start + 8 * count > len(data):
         return
     addresses = data[start : start + 8 * count].view("<u8").astype(np.uint64)
-    if int(addresses[-1]) >= _KERNEL_HALF:
+    if int(addresses.max()) >= _KERNEL_HALF:
         yield Values(addresses, "kallsyms_addresses", (start, start + 8 * count), how="addresses")
 
 

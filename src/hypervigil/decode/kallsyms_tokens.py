@@ -12,6 +12,7 @@ Sources: Linux scripts/kallsyms.c (write_src, optimize_result), kernel/kallsyms.
 (6.1).
 """
 
+import itertools
 import re
 from typing import TypeAlias
 
@@ -20,12 +21,11 @@ import numpy as np
 import numpy.typing as npt
 
 from hypervigil.core.errors import DecodeError
+from hypervigil.decode.kallsyms_holes import I64, U8, Holes, Mask
 
 Buffer: TypeAlias = "bytes | bytearray | memoryview | npt.NDArray[np.uint8]"
 """Contiguous bytes; nothing here writes to them."""
 
-U8: TypeAlias = npt.NDArray[np.uint8]
-I64: TypeAlias = npt.NDArray[np.int64]
 
 TOKENS = 256
 """How many tokens a table has: one for each value of a byte."""
@@ -38,6 +38,9 @@ MAX_NAME = 1024
 
 MAX_CANDIDATES = 256
 """How many places that look like a token table one buffer may hold before the scan gives up."""
+
+LOST = "?"
+"""The type letter of a symbol whose record is lost; `nm` writes it where it knows no type."""
 
 _MAX_TABLE = 0x10000  # token_index is 16 bit wide
 _MAX_EXPANDED = 1 << 27
@@ -135,15 +138,17 @@ class NameStream(msgspec.Struct, frozen=True):
     Attributes:
         first: buffer offset of the first byte of codes of each symbol, one entry a symbol.
         length: how many codes each symbol has.
-        end: buffer offset just past the last record.
+        end: buffer offset just past the last record; where that is lost, just before the markers.
+        lost: symbols whose record is lost: from a hole on to the next marker. Their `first` and `length` mean nothing.
     """
 
     first: I64
     length: I64
     end: int
+    lost: Mask
 
 
-def walk_names(data: U8, names: int, markers: I64, count: int) -> NameStream:
+def walk_names(data: U8, names: int, markers: I64, count: int, bound: int) -> NameStream:
     """Walk all records, 256 at a time in parallel from each marker.
 
     Args:
@@ -151,11 +156,16 @@ def walk_names(data: U8, names: int, markers: I64, count: int) -> NameStream:
         names: buffer offset of `kallsyms_names`.
         markers: offsets from `names` of every 256th record, the first one 0.
         count: number of symbols.
+        bound: buffer offset of the markers, before which the records end.
 
     Raises:
-        DecodeError: a record leaves the buffer, or the walk from one marker does not end exactly at the next.
+        DecodeError: a record leaves the buffer, the walk from one marker does not end exactly at the next though
+            nothing between them is lost, or most of the names are lost.
     """
     blocks = len(markers)
+    holes = Holes(data, names, bound)
+    edges = np.append(markers + names, bound)
+    damaged = holes.touch(edges[:-1], edges[1:])
     first = np.zeros((MARKER_STEP, blocks), np.int64)
     length = np.zeros((MARKER_STEP, blocks), np.int64)
     at = markers + names
@@ -169,12 +179,28 @@ def walk_names(data: U8, names: int, markers: I64, count: int) -> NameStream:
         first[step], length[step] = _records(data, at)
         at = first[step] + length[step]
     end = int(at[-1]) if end < 0 else end
-    wrong = np.flatnonzero(at[:-1] != markers[1:] + names)
+    lost = _lost_records(first, length, edges, np.flatnonzero(damaged), holes)
+    if lost[:, -1].any():
+        end = bound
+    wrong = np.flatnonzero((at[:-1] != edges[1:-1]) & ~lost[:, :-1].any(axis=0))
     if len(wrong):
         raise DecodeError("kallsyms_names", f"names do not end at marker {int(wrong[0]) + 1}", names)
     if end > limit:
         raise DecodeError("kallsyms_names", "the last names lie outside of the buffer", names)
-    return NameStream(first.T.reshape(-1)[:count], length.T.reshape(-1)[:count], end)
+    gone = lost.T.reshape(-1)[:count]
+    if 2 * int(gone.sum()) > count:
+        raise DecodeError("kallsyms_names", "most of the names are lost", names)
+    return NameStream(first.T.reshape(-1)[:count], length.T.reshape(-1)[:count], end, gone)
+
+
+def _lost_records(first: I64, length: I64, edges: I64, damaged: npt.NDArray[np.intp], holes: Holes) -> Mask:
+    """Of the blocks that a hole touches, the records from the first one in it to the end of the block."""
+    lost = np.zeros(first.shape, np.bool_)
+    for block in damaged.tolist():
+        ends = first[:, block] + length[:, block]
+        starts = np.append(edges[block], ends[:-1])
+        lost[:, block] = np.logical_or.accumulate(holes.touch(starts, ends) | (ends > edges[block + 1]))
+    return lost
 
 
 def _records(data: U8, at: I64) -> tuple[I64, I64]:
@@ -198,11 +224,14 @@ def expand(data: U8, stream: NameStream, tables: TokenTables) -> tuple[str, tupl
 
     Returns:
         The type letters, as one string with a letter a symbol (`T`, `t`, `D`, ... as nm(1) has them), and the
-        names in the order of the table, decoded as latin-1 so that no byte is lost.
+        names in the order of the table, decoded as latin-1 so that no byte is lost. A record that is lost has the
+        type `LOST` and an empty name.
 
     Raises:
         DecodeError: an empty symbol, one longer than `MAX_NAME`, or more text than any kernel has.
     """
+    if stream.lost.any():
+        return _expand_around(data, stream, tables)
     starts = _index_values(data, tables.index[0])
     sizes = np.diff(np.append(starts, tables.table[1] - tables.table[0])) - 1
     codes, ends = _codes(data, stream)
@@ -219,6 +248,24 @@ def expand(data: U8, stream: NameStream, tables: TokenTables) -> tuple[str, tupl
         raise DecodeError("kallsyms_names", "a token holds a NUL", tables.table[0])
     text[heads] = 0
     return types, tuple(text.tobytes().decode("latin-1").split("\0")[1:])
+
+
+def _expand_around(data: U8, stream: NameStream, tables: TokenTables) -> tuple[str, tuple[str, ...]]:
+    """Expand each run of records that are there, and fill up with lost ones."""
+    edges = [0, *(np.flatnonzero(np.diff(stream.lost)) + 1).tolist(), len(stream.lost)]
+    types: list[str] = []
+    names: list[str] = []
+    for low, high in itertools.pairwise(edges):
+        if stream.lost[low]:
+            types.append(LOST * (high - low))
+            names += [""] * (high - low)
+            continue
+        first, length = stream.first[low:high], stream.length[low:high]
+        run = NameStream(first, length, int(first[-1] + length[-1]), stream.lost[low:high])
+        letters, spelled = expand(data, run, tables)
+        types.append(letters)
+        names += spelled
+    return "".join(types), tuple(names)
 
 
 def _codes(data: U8, stream: NameStream) -> tuple[U8, I64]:

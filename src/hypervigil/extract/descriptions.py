@@ -11,6 +11,8 @@ from hypervigil.linux.identity import each_said
 from hypervigil.linux.reference import each_reference_said
 from hypervigil.linux.system import System
 
+_ENTRY = 8
+
 
 @extracts(SelfDescription, last=True)
 def self_description(subject: Subject) -> SelfDescription:
@@ -23,7 +25,8 @@ def self_description(subject: Subject) -> SelfDescription:
             gaps.append(said)
         else:
             span = said.span or _somewhere(system)
-            claims.setdefault(said.subject, []).append(Claim(source=said.source, value=said.value, span=span))
+            claim = Claim(source=said.source, value=said.value, span=span, address=said.address)
+            claims.setdefault(said.subject, []).append(claim)
     statements = tuple(Statement(subject=what, claims=tuple(claims[what])) for what in sorted(claims))
     return SelfDescription(statements=statements, gaps=tuple(sorted(set(gaps))))
 
@@ -40,20 +43,21 @@ def symbol_table(subject: Subject) -> SymbolTable:
     symbols = system.kernel.symbols
     faults: list[Claim] = []
     table = system.kernel.table
+    lost = [Gap("kallsyms", one.text) for one in table.contradictions if one.lost] if table is not None else []
     if table is not None:
-        where = _table_span(system)
-        faults += [Claim(source="kallsyms", value=text, span=where) for text in table.contradictions]
+        places = [(one.text, system.kernel.table_address(one.at)) for one in table.contradictions if not one.lost]
+        faults += [Claim(source="kallsyms", value=text, span=_shown(system, at), address=at) for text, at in places]
     exports = compare_exports(system.kernel)
     faults += [
-        Claim(source=f"export {e.name}", value=e.message, span=system.spans(e.entry, e.size)) for e in exports.items
+        Claim(source=f"export {e.name}", value=e.message, span=system.spans(e.entry, e.size), address=e.entry)
+        for e in exports.items
     ]
-    return SymbolTable(count=len(symbols), exports=exports.compared, faults=tuple(faults), gaps=exports.gaps)
+    return SymbolTable(count=len(symbols), exports=exports.compared, faults=tuple(faults), gaps=(*exports.gaps, *lost))
 
 
-def _table_span(system: System) -> tuple[Span, ...]:
-    info = system.kernel.location.vmcoreinfo
-    at = None if info is None else info[0].symbols.get("kallsyms_names")
+def _shown(system: System, address: int) -> tuple[Span, ...]:
+    """The first bytes of what a table says; it was read as physical memory, so it may not be mapped any more."""
     try:
-        return system.spans(at, 64) if at is not None else _somewhere(system)
+        return system.spans(address, _ENTRY)
     except MissingMemory:
         return _somewhere(system)

@@ -21,6 +21,7 @@ _MASK = PAGE_SIZE - 1
 _VMALLOC_SPAN = {4: 32 << 40, 5: 12800 << 40}
 _MODULES_START = 0xFFFF_FFFF_C000_0000
 _ENTRY = 8
+_USER_HALF = 1 << 63
 _NOBODY = ("", "")
 _UNUSED = ("unused, holds traps only", "unused")
 _PADDINGS = (b"\x00", b"\xcc", b"\x90")
@@ -46,7 +47,11 @@ class _Run(msgspec.Struct):
 
 @extracts(ExecutableMemory)
 def executable_memory(subject: Subject) -> ExecutableMemory:
-    """Sweep the kernel's page tables and give every executable range its owner."""
+    """Sweep the kernel's page tables and give every executable range its owner.
+
+    Nobody can own the user half: nothing is mapped there in ``swapper_pg_dir`` (x86_64_start_kernel clears it), so
+    neither a claim nor a content of traps excuses what is.
+    """
     system = subject.system
     kernel = system.kernel
     swept = sweep(kernel.memory, kernel.location.root, kernel.location.levels)
@@ -62,6 +67,9 @@ def executable_memory(subject: Subject) -> ExecutableMemory:
     regions: list[ExecutableRegion] = []
     nobodys: list[tuple[_Run, int, int]] = []
     for run in runs:
+        if run.start < _USER_HALF:
+            regions.append(_region(system, run, (run.start, run.end), _NOBODY))
+            continue
         for start, end, claim in _cut(run, owned):
             if claim is None:
                 nobodys.append((run, start, end))
@@ -243,6 +251,8 @@ def _kernel_text_end(system: System, end: int) -> int:
 
     ``_etext`` may lie far behind it, since some thunks are placed at multiples of 2 MiB.
     """
+    if system.kernel.symbols.doubtful(end - 1):
+        raise MissingDescription("which function of the kernel is the last is lost from its symbols")
     position = system.kernel.symbols.nearest(end - 1)
     if position is None:
         return end

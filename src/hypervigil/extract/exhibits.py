@@ -84,7 +84,10 @@ def _destination(system: System, mnemonic: str, operands: str) -> str:
     last = operands.rpartition(" ")[2]
     if not _ADDRESS.fullmatch(last):
         return ""
-    target = system.target(int(last, 16))
+    try:
+        target = system.target(int(last, 16))
+    except EvidenceError:
+        return ""
     if mnemonic.startswith(_BRANCHES) and operands == last:
         return f" <{target}>"
     return f" <{target}>" if target.symbol and not target.offset else ""

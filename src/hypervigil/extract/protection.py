@@ -1,4 +1,4 @@
-"""Rights of pages: what should be read-only, and whether processes share the kernel's half."""
+"""Rights of pages: what should be read-only, and whether the halves of page tables are what the kernel makes them."""
 
 from collections.abc import Iterator
 
@@ -8,7 +8,7 @@ from hypervigil.core.errors import EvidenceError
 from hypervigil.core.facts import Gap
 from hypervigil.core.units import PAGE_SIZE, PhysAddr, VirtAddr
 from hypervigil.extract.loading import Subject, extracts
-from hypervigil.facts.kernel import KernelHalf, MemoryProtection, PrivateEntry, ProtectedRange
+from hypervigil.facts.kernel import KernelHalf, MemoryProtection, PrivateEntry, ProtectedRange, UserHalfEntry
 from hypervigil.facts.pointers import Section
 from hypervigil.linux.members import number
 from hypervigil.linux.system import System
@@ -19,6 +19,7 @@ from hypervigil.memory.pagetable import Leaves, sweep
 _MASK = PAGE_SIZE - 1
 _ENTRY = 8
 _HALF = 256
+_PRESENT = 1
 _COMPARED_BITS = np.uint64(0x800F_FFFF_FFFF_F007)  # no-execute, frame, user, writable, present
 _LDT_SLOT = 272  # LDT_PGD_ENTRY, private to each process under page table isolation (arch/x86/kernel/ldt.c)
 
@@ -72,9 +73,10 @@ def _look_up(system: System, leaves: Leaves, name: str, start: int, end: int) ->
 
 @extracts(KernelHalf)
 def kernel_half(subject: Subject) -> KernelHalf:
-    """Compare the upper half of every process's top-level table with ``swapper_pg_dir``."""
+    """Compare the upper half of every process's top-level table with ``swapper_pg_dir``, and look at its lower half."""
     kernel = subject.system.kernel
-    shared = _upper(kernel.memory.read(kernel.location.root, PAGE_SIZE))
+    top = kernel.memory.read(kernel.location.root, PAGE_SIZE)
+    shared = _upper(top)
     gaps = list(subject.census.tasks.gaps)
     private: list[PrivateEntry] = []
     tables: dict[int, Task] = {}
@@ -94,7 +96,29 @@ def kernel_half(subject: Subject) -> KernelHalf:
             compared += 1
         except EvidenceError as fault:
             gaps.append(Gap(f"page table of {task.name}", str(fault)))
-    return KernelHalf(compared=compared, private=tuple(private), gaps=tuple(sorted(set(gaps))))
+    return KernelHalf(
+        compared=compared,
+        private=tuple(private),
+        user_half=tuple(_user_half(subject, top)),
+        gaps=tuple(sorted(set(gaps))),
+    )
+
+
+def _user_half(subject: Subject, top: bytes) -> Iterator[UserHalfEntry]:
+    """Present entries of the user half of ``swapper_pg_dir``.
+
+    There are none: boot code uses the first one, x86_64_start_kernel (arch/x86/kernel/head64.c) clears the page and
+    fills the kernel's half only, and whoever needs an identity mapping later makes tables of his own (the real mode
+    trampoline, EFI, kexec, hibernation).
+    """
+    location = subject.system.kernel.location
+    for slot, entry in enumerate(np.frombuffer(top, "<u8", _HALF).tolist()):
+        if entry & _PRESENT:
+            yield UserHalfEntry(
+                start=slot << (12 + 9 * (location.levels - 1)),
+                entry=entry,
+                span=subject.system.kernel.memory.spans(PhysAddr(location.root + slot * _ENTRY), _ENTRY),
+            )
 
 
 def _upper(table: bytes) -> "np.ndarray[tuple[int], np.dtype[np.uint64]]":

@@ -91,7 +91,8 @@ def _in_use(system: System) -> tuple[tuple[Claim, ...], tuple[Gap, ...]]:
     claims: list[Claim] = []
     gaps: list[Gap] = []
     symbol = system.kernel.symbols.address("idt_descr")
-    sources = [("idt_descr", system.kernel.space.u64(VirtAddr(symbol + 2)), system.spans(symbol + 2, 8))]
+    base = VirtAddr(symbol + 2)
+    sources = [("idt_descr", system.kernel.space.u64(base), system.spans(base, 8))]
     running = {cpu for cpu, _ in host_processors(system.kernel)}
     sources += [
         (f"IDTR of CPU {state.cpu}", state.idt.base, sources[0][2])
@@ -104,7 +105,9 @@ def _in_use(system: System) -> tuple[tuple[Claim, ...], tuple[Gap, ...]]:
         except MissingMemory as fault:
             gaps.append(Gap(f"interrupt table of {source} at {address:#x}", str(fault)))
             continue
-        claims.append(Claim(source=source, value=f"{place:#x}", span=(*span, *_whole_table(system, address))))
+        spans = (*span, *_whole_table(system, address))
+        named_at = base if source == "idt_descr" else address
+        claims.append(Claim(source=source, value=f"{place:#x}", span=spans, address=named_at))
     return tuple(claims), tuple(gaps)
 
 

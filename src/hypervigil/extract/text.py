@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from typing import TypeGuard
 
+import msgspec
 import numpy as np
 
 from hypervigil.core.errors import EvidenceError, MissingMemory
@@ -45,7 +46,18 @@ def text_sites(subject: Subject) -> TextSites:
             images.append(_image(system, registry, code, gaps))
         except EvidenceError as fault:
             gaps.append(Gap(f"text of {code.owner}", str(fault)))
+    if system.kernel.symbols.losses is not None:
+        images = [unaccused(image, gaps) for image in images]
     return TextSites(images=tuple(images), gaps=tuple(sorted(set(gaps))))
+
+
+def unaccused(image: CodeImage, gaps: list[Gap]) -> CodeImage:
+    """The image without what nobody explains, where symbols that might explain it are lost; a gap says so."""
+    owned = tuple(deviation for deviation in image.deviations if deviation.owner)
+    left = len(image.deviations) - len(owned)
+    if left:
+        gaps.append(Gap(f"{left} altered places of {image.name}", "not every symbol could be read"))
+    return msgspec.structs.replace(image, deviations=owned)
 
 
 def each_text(system: System, gaps: list[Gap]) -> Iterator[tuple[str, int, int]]:
@@ -90,7 +102,8 @@ def _image(system: System, registry: Registry, code: Code, gaps: list[Gap]) -> C
         for entry in odd_entries(code, symbols, registry.landing, judged.known):
             found += _once(reported, _entry(system, code, entry))
     else:
-        gaps.append(Gap("function entries of the kernel", "its symbols contradict each other"))
+        why = "its symbols contradict each other" if system.kernel.symbols.losses is None else "some symbols are lost"
+        gaps.append(Gap("function entries of the kernel", why))
     if owner == KERNEL:
         found += _operations(system, registry)
     return CodeImage(

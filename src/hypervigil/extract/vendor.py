@@ -11,7 +11,7 @@ import msgspec
 from hypervigil.core.errors import EvidenceError, MissingDescription
 from hypervigil.core.facts import Absent, Gap
 from hypervigil.extract.loading import Subject, extracts
-from hypervigil.extract.text import each_text, missing_pages
+from hypervigil.extract.text import each_text, missing_pages, unaccused
 from hypervigil.facts.code import CodeImage
 from hypervigil.facts.kernel import VendorData, VendorText
 from hypervigil.facts.pointers import Section
@@ -156,6 +156,8 @@ class _Run:
         name = match.name
         try:
             compared = compare_text(self.system, self.registry, code, match.built, match.tables, symbols)
+            if self.system.kernel.symbols.losses is not None:
+                compared = compared._replace(image=unaccused(compared.image, self.text_gaps))
             self._keep(self.text, self.text_gaps, compared)
         except EvidenceError as fault:
             self.text_gaps.append(Gap(f"text of {name}", str(fault)))

@@ -10,11 +10,19 @@ from hypervigil.facts.views import CrossView
 
 
 class Claim(msgspec.Struct, frozen=True, kw_only=True):
-    """What one description says, such as VMCOREINFO that ``_stext`` is at some address."""
+    """What one description says, such as VMCOREINFO that ``_stext`` is at some address.
+
+    Attributes:
+        source: the description.
+        value: what it says.
+        span: the bytes that say it.
+        address: virtual address of these; None where the claim follows from no place in particular.
+    """
 
     source: str
     value: str
     span: tuple[Span, ...]
+    address: int | None = None
 
 
 class Statement(msgspec.Struct, frozen=True, kw_only=True):
@@ -153,16 +161,26 @@ class PrivateEntry(msgspec.Struct, frozen=True, kw_only=True):
     span: tuple[Span, ...]
 
 
+class UserHalfEntry(msgspec.Struct, frozen=True, kw_only=True):
+    """A present top-level entry of ``swapper_pg_dir`` for the user half, which begins at virtual address `start`."""
+
+    start: int
+    entry: int
+    span: tuple[Span, ...]
+
+
 class KernelHalf(Fact, kw_only=True, frozen=True):
     """The kernel's half of every process's page tables.
 
     Attributes:
         compared: how many top-level tables were compared.
         private: entries that differ.
+        user_half: what ``swapper_pg_dir`` itself maps outside of the kernel's half.
     """
 
     compared: int
     private: tuple[PrivateEntry, ...]
+    user_half: tuple[UserHalfEntry, ...] = ()
 
     def __post_init__(self) -> None:
         require(self.compared or self.gaps, "no process's page table was compared")

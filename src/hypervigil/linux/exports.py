@@ -52,16 +52,21 @@ def compare_exports(kernel: Kernel) -> Comparison:
     for name in tables:
         start, stop = kernel.symbols.address(f"__start_{name}"), kernel.symbols.address(f"__stop_{name}")
         try:
-            found, count = _table(kernel, start, stop)
+            found, count, unsure = _table(kernel, start, stop)
         except EvidenceError as fault:
             gaps.append(Gap(name, str(fault)))
             continue
         items += found
-        compared += count
+        compared += count - unsure
+        if unsure:
+            gaps.append(
+                Gap(f"{unsure} entries of {name}", f"their symbols may be in a lost part of {kernel.symbols.source}")
+            )
     return Comparison(tuple(items), compared, tuple(gaps))
 
 
-def _table(kernel: Kernel, start: VirtAddr, stop: VirtAddr) -> tuple[list[Disagreement], int]:
+def _table(kernel: Kernel, start: VirtAddr, stop: VirtAddr) -> tuple[list[Disagreement], int, int]:
+    """What disagrees in a table, how many entries it has, and how many of them kallsyms may have lost."""
     kind = kernel.type("struct kernel_symbol")
     width = kind.size or 0
     count = (stop - start) // width if width else 0
@@ -82,12 +87,14 @@ def _table(kernel: Kernel, start: VirtAddr, stop: VirtAddr) -> tuple[list[Disagr
     )
     strings += b"\0"
     faults = []
+    unsure = 0
     for index, (address, at) in enumerate(zip(addresses.tolist(), (names_at - np.uint64(low)).tolist(), strict=True)):
         name = strings[at : strings.find(b"\0", at)].decode("latin-1")
-        why = _wrong(kernel, name, address)
-        if why:
+        if kernel.symbols.may_be_lost(name):
+            unsure += 1
+        elif why := _wrong(kernel, name, address):
             faults.append(Disagreement(int(places[index]), width, name, why))
-    return faults, count
+    return faults, count, unsure
 
 
 def _relative(

@@ -26,6 +26,7 @@ _THUNK = "return_thunk"  # __x86_, retbleed_, srso_, srso_alias_, its_, call_dep
 _MAX_TABLE = 1 << 20
 _OPCODE_ROOTS = ("opcode_table", "twobyte_table", "opcode_map_0f_38")
 _FILE_TABLES = ("kvm_chardev_ops",)
+_OPERATIONS = "_ops"
 _CALLBACKS = (
     ("kvm_preempt_ops", "struct preempt_ops"),
     ("kvm_mmu_notifier_ops", "struct mmu_notifier_ops"),
@@ -117,8 +118,49 @@ def typed_table(kvm: Kvm, name: str, type_name: str, *owners: str) -> VirtAddr:
     return address
 
 
+def tables_of_type(kvm: Kvm, type_name: str, *owners: str) -> Iterator[tuple[str, VirtAddr]]:
+    """Name and address of every symbol of the size of a structure of operations, and with such a name.
+
+    Objects of KVM's modules have no types: several structures of one size cannot be told apart here.
+
+    Args:
+        kvm: the hypervisor.
+        type_name: the structure.
+        owners: modules that may have such tables; those that are not loaded have none.
+
+    Raises:
+        MissingDescription: the type is not known, or the symbols of a module that is loaded are not.
+    """
+    size = kvm.system.kernel.type(type_name).size
+    for owner in owners:
+        if kvm.system.module(owner) is None:
+            continue
+        symbols = kvm.system.symbols_of(owner)
+        if symbols is None or symbols.sizes is None:
+            raise MissingDescription(f"the symbols of module {owner} cannot be read")
+        for position, name in enumerate(symbols.names):
+            if symbols.sizes[position] == size and _OPERATIONS in name:
+                yield name, VirtAddr(symbols.addresses[position])
+
+
+def device_tables(kvm: Kvm) -> tuple[str, ...]:
+    """Symbols of every ``struct kvm_device_ops``: the first member is a name, no function as in tables of that size.
+
+    Raises:
+        MissingDescription: as `tables_of_type`.
+        MissingMemory: a table is not in the image.
+    """
+    system = kvm.system
+    found = dict.fromkeys(
+        name
+        for name, address in tables_of_type(kvm, "struct kvm_device_ops", *HYPERVISOR_MODULES)
+        if system.target(system.kernel.space.u64(address)).section is not Section.TEXT
+    )
+    return tuple(sorted(found))
+
+
 def each_operation(kvm: Kvm) -> Iterator[Dispatch]:
-    """``kvm_x86_ops`` and, since 5.18, ``kvm_pmu_ops``, each operation with its static call.
+    """``kvm_x86_ops`` and, since 5.19, ``kvm_pmu_ops``, each operation with its static call.
 
     Static calls: 9af5471bdbb2 "KVM: x86: introduce definitions to support static calls for kvm_x86_ops" (5.12).
     """
@@ -162,7 +204,10 @@ def each_nested_operation(kvm: Kvm) -> Iterator[Slot]:
 
 
 def each_pmu_operation(kvm: Kvm) -> Iterator[Slot]:
-    """``kvm_pmu_ops``; before 5.18 the table that ``kvm_x86_ops.pmu_ops`` points to."""
+    """``kvm_pmu_ops``; before 5.19 the table that ``kvm_x86_ops.pmu_ops`` points to.
+
+    8f969c0c3443 "KVM: x86: Copy kvm_pmu_ops by value to eliminate layer of indirection" (5.19).
+    """
     if kvm.system.find("kvm_pmu_ops", KVM) is not None:
         address = typed_table(kvm, "kvm_pmu_ops", "struct kvm_pmu_ops", KVM)
         yield from functions_of(kvm.system, "kvm_pmu_ops", address, "struct kvm_pmu_ops")
@@ -251,15 +296,27 @@ def each_file_operation(kvm: Kvm) -> Iterator[Slot]:
 
 def each_device_operation(kvm: Kvm) -> Iterator[Slot]:
     """``kvm_device_ops_table`` and the functions of each table that it leads to."""
+    wanted = device_tables(kvm)
+    for slot in kinds_of_device(kvm):
+        yield msgspec.structs.replace(slot, wanted=wanted if slot.target.owner in HYPERVISOR_MODULES else ())
+        if slot.target.address:
+            shown = slot.target.symbol if not slot.target.offset else slot.name
+            yield from functions_of(kvm.system, shown or slot.name, slot.target.address, "struct kvm_device_ops")
+
+
+def kinds_of_device(kvm: Kvm) -> tuple[Slot, ...]:
+    """The entries of ``kvm_device_ops_table``, by kind of device; most are empty.
+
+    Raises:
+        MissingDescription: KVM has no such symbol.
+        MissingMemory: it is not in the image.
+    """
     address, size, _ = table(kvm, "kvm_device_ops_table", KVM)
     data = kvm.system.kernel.space.read(address, size & ~7)
-    for at in range(0, len(data), 8):
-        value = int.from_bytes(data[at : at + 8], "little")
-        slot = kvm.system.slot(f"kvm_device_ops_table[{at // 8}]", address + at, value)
-        yield slot
-        if value:
-            shown = slot.target.symbol if not slot.target.offset else slot.name
-            yield from functions_of(kvm.system, shown or slot.name, value, "struct kvm_device_ops")
+    return tuple(
+        kvm.system.slot(f"kvm_device_ops_table[{at // 8}]", address + at, int.from_bytes(data[at : at + 8], "little"))
+        for at in range(0, len(data), 8)
+    )
 
 
 def each_callback(kvm: Kvm) -> Iterator[Slot]:

@@ -8,20 +8,23 @@ processor that each physical one has loaded (``kvm_running_vcpu``).
 from collections.abc import Iterator
 
 import drgn
+import msgspec
 
 from hypervigil.core.errors import EvidenceError, MissingDescription
 from hypervigil.core.facts import Gap, Observed
 from hypervigil.core.units import VirtAddr
 from hypervigil.facts.pointers import Slot
 from hypervigil.linux.files import OpenFile
-from hypervigil.linux.kvm import KVM, Kvm, functions_of
+from hypervigil.linux.kvm import KVM, Kvm, device_tables, functions_of, kinds_of_device, tables_of_type
 from hypervigil.linux.lists import walk_chain, walk_list
 from hypervigil.linux.members import address_of, element, has, length, member, number, offset_of
 from hypervigil.linux.percpu import each_cpu_offset, per_cpu
+from hypervigil.linux.system import HYPERVISOR_MODULES
 from hypervigil.linux.tasks import Task
 from hypervigil.linux.xarray import xarray_entries
 
 _BUSES = ("MMIO bus", "PIO bus", "virtio-ccw bus", "fast MMIO bus", "iocsr bus")
+_BUS_OWNERS = (*HYPERVISOR_MODULES, "vfio", "vfio_pci", "vfio_pci_core")
 _MAX_DEVICES = 4096
 _MAX_PROCESSORS = 4096
 
@@ -61,7 +64,10 @@ def machines_by_notifier(kvm: Kvm, tasks: tuple[Task, ...]) -> Observed[int]:
 
 
 def machines_running(kvm: Kvm) -> Observed[int]:
-    """Addresses of the machines of which a processor is loaded (7495e22bb165, 5.7: kvm_running_vcpu)."""
+    """Addresses of the machines of which a processor is loaded: ``kvm_running_vcpu`` of each physical processor.
+
+    7495e22bb165 "KVM: Move running VCPU from ARM to common code" (5.6).
+    """
     variable = kvm.system.find("kvm_running_vcpu", KVM)
     if variable is None:
         raise MissingDescription("symbol kvm_running_vcpu was not found in kvm")
@@ -111,6 +117,7 @@ def each_io_device(kvm: Kvm, machine: int) -> Iterator[Slot]:
     kernel = kvm.system.kernel
     buses = member(kernel.object("struct kvm", machine), "buses")
     shown: set[int] = set()
+    wanted = _bus_tables(kvm)
     for number_of_bus in range(min(length(buses), len(_BUSES))):
         bus = element(buses, number_of_bus)
         if not number(bus):
@@ -120,11 +127,17 @@ def each_io_device(kvm: Kvm, machine: int) -> Iterator[Slot]:
             raise MissingDescription(f"an I/O bus of machine {machine:#x} has {count} devices")
         for index in range(count):
             slot = _io_device(kvm, machine, number_of_bus, bus, index)
-            yield slot
+            yield msgspec.structs.replace(slot, wanted=wanted)
             if slot.target.address not in shown:
                 shown.add(slot.target.address)
                 name = slot.target.symbol if not slot.target.offset else ""
                 yield from functions_of(kvm.system, name or slot.name, slot.target.address, "struct kvm_io_device_ops")
+
+
+def _bus_tables(kvm: Kvm) -> tuple[str, ...]:
+    """Symbols of every ``struct kvm_io_device_ops``; ``kvm_syscore_ops`` has the same size, since it is no list."""
+    names = {name for name, _ in tables_of_type(kvm, "struct kvm_io_device_ops", *_BUS_OWNERS)}
+    return tuple(sorted(name for name in names if "syscore" not in name))
 
 
 def _io_device(kvm: Kvm, machine: int, number_of_bus: int, bus: drgn.Object, index: int) -> Slot:
@@ -160,19 +173,37 @@ def each_interrupt_fd(kvm: Kvm, machine: int) -> Iterator[Slot]:
 
 
 def each_created_device(kvm: Kvm, machine: int) -> Iterator[Slot]:
-    """``ops`` of every device that was created for a machine.
+    """``ops`` of every device that was created for a machine: a table of a kind that KVM can create.
+
+    kvm_ioctl_create_device (virt/kvm/kvm_main.c) takes it from ``kvm_device_ops_table``. Whether what stands in there
+    now is rightful is a question of its own: a device may be older than a change of it.
 
     Raises:
-        EvidenceError: the list cannot be walked, or a device does not belong to the machine.
+        EvidenceError: the list cannot be walked, a device does not belong to the machine, or what kinds there are
+            cannot be read.
     """
     walked = _created_devices(kvm, machine)
+    wanted = _creatable(kvm) if walked.items else ()
     for index, address in enumerate(walked.items):
         thing = kvm.system.kernel.object("struct kvm_device", address)
         if number(thing, "kvm") != machine:
             raise MissingDescription(f"device at {address:#x} does not belong to machine {machine:#x}")
-        yield kvm.system.slot(f"machine {machine:#x} device[{index}].ops", address_of(thing, "ops"))
+        yield kvm.system.slot(f"machine {machine:#x} device[{index}].ops", address_of(thing, "ops"), wanted=wanted)
     if walked.gaps:
         raise MissingDescription(str(walked.gaps[0]))
+
+
+def _creatable(kvm: Kvm) -> tuple[str, ...]:
+    """Symbols of KVM's own tables of that type, and of what others have put into ``kvm_device_ops_table``.
+
+    Raises:
+        MissingDescription: there is none, though devices exist.
+    """
+    targets = [slot.target for slot in kinds_of_device(kvm) if slot.target.symbol and not slot.target.offset]
+    found = {target.symbol for target in targets if target.owner not in HYPERVISOR_MODULES}.union(device_tables(kvm))
+    if not found:
+        raise MissingDescription("KVM has no table of operations of a device, though devices exist")
+    return tuple(sorted(found))
 
 
 def machine_of_file(kvm: Kvm, file: OpenFile) -> int | None:

@@ -185,9 +185,8 @@ def add_module_types(kernel: Kernel, names: tuple[str, ...]) -> Observed[str]:
             name = text(thing, "name")
             if name in names:
                 size = min(number(thing, "data_size"), MAX_BTF)
-                kernel.catalogue.add(
-                    f"BTF of {name}", Btf(kernel.space.read(VirtAddr(number(thing, "data")), size), kernel.btf)
-                )
+                at = number(thing, "data")
+                kernel.catalogue.add(f"BTF of {name}", Btf(kernel.space.read(VirtAddr(at), size), kernel.btf), at)
                 added.append(name)
         except EvidenceError as fault:
             gaps.append(Gap(f"types at {address:#x}", str(fault)))
@@ -229,9 +228,9 @@ def _strings(kernel: Kernel, start: int, size: int) -> bytes:
 def module_sections(kernel: Kernel, module: Module) -> dict[str, int]:
     """Address of each section by its name, as /sys/module/NAME/sections has them.
 
-    Until 6.17 ``struct module_sect_attrs`` counts its sections and names their addresses; from 6.18 on these are
-    attributes whose ``private`` is the address (4b2c11e4aaf7 "module: sysfs: Drop member
-    'module_sect_attrs::nsections'" and its series).
+    Until 6.13 ``struct module_sect_attrs`` counts its sections and names their addresses; from 6.14 on these are
+    attributes whose ``private`` is the address: d8959b947a8d "module: sysfs: Drop member
+    'module_sect_attrs::nsections'" and 4b2c11e4aaf7 "module: sysfs: Drop member 'module_sect_attr::address'".
 
     Raises:
         MissingDescription: the module has no such list.

@@ -10,10 +10,11 @@ from functools import cached_property
 
 import msgspec
 
-from hypervigil.core.errors import EvidenceError
+from hypervigil.core.errors import EvidenceError, MissingDescription
 from hypervigil.core.evidence import Span
 from hypervigil.core.facts import Gap, Observed
 from hypervigil.core.units import VirtAddr
+from hypervigil.decode.btf_types import BtfKind
 from hypervigil.facts.pointers import Section, Slot, Target
 from hypervigil.linux.modules import (
     Module,
@@ -72,9 +73,16 @@ class System:
     def _lacks_module_types(self) -> bool:
         """Whether this kernel is of a time before modules had types; one whose types were lost is not helped out."""
         try:
-            return self.kernel.symbols.find("btf_modules") is None and bool(self.kernel.btf)
+            return not self._lists_types() and bool(self.kernel.btf)
         except EvidenceError:
             return False
+
+    def _lists_types(self) -> bool:
+        """Whether this kernel has a list of the modules' types; if its symbol may be lost, its type decides."""
+        try:
+            return self.kernel.symbols.find("btf_modules") is not None
+        except MissingDescription:
+            return bool(self.kernel.btf.find("btf_module", BtfKind.STRUCT))
 
     @cached_property
     def module_views(self) -> tuple[View, ...]:
@@ -85,7 +93,7 @@ class System:
             take_view("sysfs", lambda: modules_in_sysfs(self.kernel), complete=True),
             take_view("bug list", lambda: modules_with_bugs(self.kernel), complete=True),
         )
-        if self.kernel.symbols.find("btf_modules") is None:
+        if not self._lists_types():
             return views
         return (*views, take_view("type information", lambda: _typed(self.kernel), complete=False))
 
@@ -109,16 +117,36 @@ class System:
 
     @cached_property
     def ranges(self) -> tuple[Range, ...]:
-        """Every range of the kernel and its modules, sorted by start."""
+        """Every range of the kernel and its modules, sorted by start.
+
+        Raises:
+            MissingDescription: the bounds of the kernel's text may be lost. Without those of its data, what leads
+                there belongs to nobody that is known; see `unbounded`.
+        """
         found = []
         symbols = self.kernel.symbols
         for section, low, high in _BOUNDS:
+            if section in self.unbounded:
+                continue
             start, end = symbols.find(low), symbols.find(high)
             if start is not None and end is not None and start < end:
                 found.append(Range(start, end, KERNEL, section))
         for module in self.modules.items:
             found += [Range(area.start, area.end, module.name, area.section) for area in module.areas]
         return tuple(sorted(found))
+
+    @cached_property
+    def unbounded(self) -> frozenset[Section]:
+        """Sections of the kernel, but for its text, of which a bound may be lost from the symbols."""
+        lost = {section for section, *names in _BOUNDS if any(self._may_have_lost(name) for name in names)}
+        return frozenset(lost - {Section.TEXT})
+
+    def _may_have_lost(self, name: str) -> bool:
+        try:
+            self.kernel.symbols.find(name)
+        except MissingDescription:
+            return True
+        return False
 
     @cached_property
     def _starts(self) -> list[int]:
@@ -161,9 +189,11 @@ class System:
     def _describe(self, address: int) -> Target:
         owned = self.owner_of(address) if address else None
         if owned is None:
-            return Target(address=address, placed=not (address and self.modules.gaps))
+            return Target(address=address, placed=not (address and (self.modules.gaps or self.unbounded)))
         symbols = self.symbols_of(owned.owner)
         if symbols is None:
+            return Target(address=address, owner=owned.owner, section=owned.section, placed=False)
+        if symbols.doubtful(address):
             return Target(address=address, owner=owned.owner, section=owned.section, placed=False)
         position = symbols.nearest(address)
         if position is None or symbols.addresses[position] < owned.start:

@@ -89,7 +89,10 @@ def listed_tasks(kernel: Kernel) -> Observed[int]:
 
 
 def tasks_by_pid(kernel: Kernel) -> Observed[int]:
-    """Every thread in the table of process ids of the first namespace (95846ecf9dac, 4.15: an idr)."""
+    """Every thread in the table of process ids of the first namespace.
+
+    It is an idr since 95846ecf9dac "pid: replace pid bitmap implementation with IDR API" (4.15).
+    """
     namespace = kernel.variable("init_pid_ns", "struct pid_namespace")
     pids = xarray_entries(kernel, number(namespace, "idr.idr_rt.xa_head"), "process ids")
     kind = kernel.type("struct task_struct")

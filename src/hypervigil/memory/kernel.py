@@ -7,6 +7,7 @@ Nothing outside the image is needed. Each description may be missing; then `symb
 from collections.abc import Iterator
 
 import drgn
+import numpy as np
 
 from hypervigil.core.errors import DecodeError, EvidenceError, MissingDescription, UnsupportedEvidence
 from hypervigil.core.evidence import Span
@@ -26,11 +27,12 @@ from hypervigil.memory.locate import START_KERNEL_MAP, Location, Search, locate_
 from hypervigil.memory.reader import Reader
 from hypervigil.memory.space import AddressSpace
 from hypervigil.memory.stream import range_of
-from hypervigil.memory.symbols import Symbols
+from hypervigil.memory.symbols import Losses, Symbols
 from hypervigil.memory.types import TypeCatalogue
 
 _KERNEL_IMAGE_SIZE = 1 << 30
 _SCAN = 1 << 26
+_TOP = (1 << 64) - 1
 _BTF_MAGIC = b"\x9f\xeb\x01\x00"
 
 
@@ -44,6 +46,7 @@ class Kernel:
         search: the search that found it, with its candidates.
         program: drgn's view; its memory is `space`, its types are `catalogue`.
         catalogue: the types.
+        table: the decoded symbol table that `symbols` are from; None if they are from elsewhere.
     """
 
     def __init__(self, memory: Reader, search: Search, location: Location) -> None:
@@ -59,6 +62,7 @@ class Kernel:
         self._symbols: Symbols | None = None
         self._btf: Btf | None = None
         self.table: KallsymsTable | None = None
+        self._table_at = VirtAddr(0)
         self.why_no_symbols = "kallsyms was not found in the image"
         self.why_no_types = "BTF was not found in the image"
 
@@ -110,15 +114,25 @@ class Kernel:
         """Every type that was asked for by name so far."""
         return dict(self._types)
 
-    def use_symbols(self, symbols: Symbols, table: KallsymsTable | None = None) -> None:
-        """Take a symbol table as the kernel's."""
+    def use_symbols(self, symbols: Symbols, table: KallsymsTable | None = None, table_at: int = 0) -> None:
+        """Take a symbol table as the kernel's; `table_at` is the virtual address from which its ranges count."""
         self._symbols = symbols
         self.table = table
+        self._table_at = VirtAddr(table_at)
 
-    def use_types(self, btf: Btf, source: str) -> None:
-        """Take a BTF as the kernel's."""
+    def table_address(self, offset: int) -> VirtAddr:
+        """Virtual address of an offset in the buffer that `table` was decoded from."""
+        return VirtAddr(self._table_at + offset)
+
+    @property
+    def root_address(self) -> VirtAddr:
+        """Virtual address of ``swapper_pg_dir``, which lies in the kernel's image."""
+        return self.location.image_address(self.location.root)
+
+    def use_types(self, btf: Btf, source: str, at: int | None = None) -> None:
+        """Take a BTF as the kernel's; `at` is its virtual address, None if it is not from memory."""
         self._btf = btf
-        self.catalogue.add(source, btf)
+        self.catalogue.add(source, btf, at)
 
     def type(self, name: str) -> drgn.Type:
         """A type by its C name, such as ``struct module``.
@@ -186,22 +200,57 @@ def _why_not_located(search: Search) -> str:
 
 def _open_symbols(kernel: Kernel) -> None:
     for how, attempt in (("by the search for the kernel", _already), ("by VMCOREINFO", _hinted), ("by scan", _scanned)):
-        for table, where in attempt(kernel):
+        for table, where, start in attempt(kernel):
             if isinstance(table, str):
                 kernel.candidates.append(Candidate(what="kallsyms", where=where, kept=False, reason=table))
                 continue
-            reason = f"{len(table.names):,} symbols, found {how}; {table.layout}"
+            lost = "".join(f"; {one.text}" for one in table.contradictions if one.lost)
+            reason = f"{len(table.names):,} symbols, found {how}; {table.layout}{lost}"
             kernel.candidates.append(Candidate(what="kallsyms", where=where, kept=True, reason=reason))
-            kernel.use_symbols(Symbols(table.addresses, table.names, table.types, "kallsyms in the image"), table)
+            kernel.use_symbols(symbols_of(table, "kallsyms in the image"), table, start)
             return
 
 
-Attempt = Iterator[tuple[KallsymsTable | str, str]]
+def symbols_of(table: KallsymsTable, source: str) -> Symbols:
+    """A decoded table as symbols; those whose address is lost can only be asked for in vain."""
+    if not any(one.lost for one in table.contradictions):
+        return Symbols(table.addresses, table.names, table.types, source)
+    kept = np.flatnonzero(~table.placeless)
+    names, letters = [table.names[i] for i in kept.tolist()], "".join(table.types[i] for i in kept.tolist())
+    return Symbols(table.addresses[kept], names, letters, source, losses=_losses(table))
+
+
+def _losses(table: KallsymsTable) -> Losses:
+    placeless = np.flatnonzero(table.placeless)
+    ranges: list[tuple[int, int]] = []
+    for run in np.split(placeless, np.flatnonzero(np.diff(placeless) > 1) + 1) if len(placeless) else ():
+        low = int(table.addresses[run[0] - 1]) if run[0] else 0
+        high = int(table.addresses[run[-1] + 1]) if run[-1] + 1 < len(table.names) else _TOP
+        ranges.append((min(low, high), max(low, high)))
+    order = None
+    if table.sequence is not None:
+        order = tuple(table.names[at] or None if 0 <= at < len(table.names) else None for at in table.sequence.tolist())
+    return Losses(tuple(table.names[i] for i in placeless.tolist()), _merged(ranges), order)
+
+
+def _merged(ranges: list[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
+    found: list[tuple[int, int]] = []
+    for low, high in sorted(ranges):
+        if found and low <= found[-1][1]:
+            found[-1] = (found[-1][0], max(found[-1][1], high))
+        else:
+            found.append((low, high))
+    return tuple(found)
+
+
+Attempt = Iterator[tuple[KallsymsTable | str, str, int]]
+"""A table or why there is none, where that was looked for, and the virtual address from which the ranges count."""
 
 
 def _already(kernel: Kernel) -> Attempt:
     if kernel.location.symbols is not None:
-        yield kernel.location.symbols, "near linux_banner"
+        at = kernel.location.image_address(kernel.location.symbols_at)
+        yield kernel.location.symbols, "near linux_banner", at
 
 
 def _hinted(kernel: Kernel) -> Attempt:
@@ -218,9 +267,9 @@ def _hinted(kernel: Kernel) -> Attempt:
     try:
         start, data = _image_bytes(kernel, VirtAddr(low), VirtAddr(high))
         candidate = token_tables_at(data, hints["kallsyms_token_table"] - start, hints["kallsyms_token_index"] - start)
-        yield decode_kallsyms(data, candidate, start), where
+        yield decode_kallsyms(data, candidate, start), where, start
     except EvidenceError as fault:
-        yield str(fault), where
+        yield str(fault), where, low
 
 
 def _scanned(kernel: Kernel) -> Attempt:
@@ -228,16 +277,16 @@ def _scanned(kernel: Kernel) -> Attempt:
         start, data = _image_bytes(kernel, *_image_range(kernel))
         search = search_kallsyms(data, start)
     except EvidenceError as fault:
-        yield str(fault), "kernel image"
+        yield str(fault), "kernel image", 0
         return
     for rejected in search.rejected:
-        yield rejected.rejected, f"virtual {start + rejected.anchor:#x}"
+        yield rejected.rejected, f"virtual {start + rejected.anchor:#x}", start
     for table in search.tables:
-        yield table, f"virtual {start + table.ranges['kallsyms_names'][0]:#x}"
+        yield table, f"virtual {start + table.ranges['kallsyms_names'][0]:#x}", start
 
 
 def _open_types(kernel: Kernel) -> None:
-    for where, read in _each_btf(kernel):
+    for where, at, read in _each_btf(kernel):
         try:
             btf = Btf(read)
         except DecodeError as fault:
@@ -245,16 +294,16 @@ def _open_types(kernel: Kernel) -> None:
             kernel.why_no_types = f"BTF at {where} does not decode: {fault.reason}"
             continue
         kernel.candidates.append(Candidate(what="BTF", where=where, kept=True, reason=f"{btf.end_id - 1:,} types"))
-        kernel.use_types(btf, "BTF in the image")
+        kernel.use_types(btf, "BTF in the image", at)
         return
 
 
-def _each_btf(kernel: Kernel) -> Iterator[tuple[str, bytes]]:
-    """BTF at its symbols, else wherever its magic stands in the kernel's image."""
+def _each_btf(kernel: Kernel) -> Iterator[tuple[str, int, bytes]]:
+    """BTF at its symbols, else wherever its magic stands in the kernel's image: where, virtual address, bytes."""
     try:
         start, stop = kernel.symbols.address("__start_BTF"), kernel.symbols.address("__stop_BTF")
         if 0 < stop - start <= MAX_BTF:
-            yield f"__start_BTF, virtual {start:#x}", kernel.space.read(start, stop - start)
+            yield f"__start_BTF, virtual {start:#x}", start, kernel.space.read(start, stop - start)
             return
     except EvidenceError as fault:
         kernel.why_no_types = f"BTF cannot be read at its symbols: {fault}"
@@ -267,7 +316,7 @@ def _each_btf(kernel: Kernel) -> Iterator[tuple[str, bytes]]:
         length = int.from_bytes(data[at + 16 : at + 20], "little") + int.from_bytes(data[at + 20 : at + 24], "little")
         size = length + int.from_bytes(data[at + 4 : at + 8], "little")
         if size > 1 << 18:
-            yield f"virtual {base + at:#x}", data[at : at + min(size, MAX_BTF)]
+            yield f"virtual {base + at:#x}", base + at, data[at : at + min(size, MAX_BTF)]
         at = data.find(_BTF_MAGIC, at + 1)
 
 

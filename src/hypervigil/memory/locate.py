@@ -51,6 +51,7 @@ class Location(msgspec.Struct, frozen=True, kw_only=True):
         phys_base: physical address of the kernel's image map, modulo 2**64, as the kernel's variable holds it.
         vmcoreinfo: the kept VMCOREINFO, with its physical address.
         symbols: a symbol table that was decoded on the way, with virtual addresses.
+        symbols_at: physical address of the buffer that it was decoded from.
     """
 
     root: PhysAddr
@@ -58,6 +59,11 @@ class Location(msgspec.Struct, frozen=True, kw_only=True):
     phys_base: int
     vmcoreinfo: tuple[VmcoreInfo, PhysAddr] | None = None
     symbols: KallsymsTable | None = None
+    symbols_at: PhysAddr = PhysAddr(0)
+
+    def image_address(self, physical: int) -> VirtAddr:
+        """Virtual address of a byte of the kernel's image: one piece, mapped from ``__START_KERNEL_map`` on."""
+        return VirtAddr((physical - self.phys_base + START_KERNEL_MAP) % _ADDRESS_SPACE)
 
 
 class Search(msgspec.Struct, frozen=True):
@@ -183,7 +189,8 @@ def _anchor(memory: Reader, window: _Window, banner: PhysAddr) -> tuple[Location
         for position in window.names.get(top, ()):
             found = _try_root(memory, VirtAddr(int(table.addresses[position])), base)
             if found is not None:
-                return msgspec.structs.replace(found, symbols=table), "its symbol table leads to page tables that fit"
+                placed = msgspec.structs.replace(found, symbols=table, symbols_at=window.low)
+                return placed, "its symbol table leads to page tables that fit"
     return None, "no page table that maps itself where the symbol table says"
 
 
@@ -198,7 +205,7 @@ def _anchor_by_root(memory: Reader, window: _Window, table: KallsymsTable) -> tu
             address = VirtAddr((top + base) % _ADDRESS_SPACE)
             found = _try_root(memory, address, window.low - (base - START_KERNEL_MAP))
             if found is not None:
-                placed = msgspec.structs.replace(found, symbols=table.rebased(base))
+                placed = msgspec.structs.replace(found, symbols=table.rebased(base), symbols_at=window.low)
                 return placed, "its symbol table leads to page tables that fit"
     return None, "no base address at which the page tables map themselves"
 

@@ -1,7 +1,8 @@
 """x86-64 page tables: translating single addresses and sweeping whole address spaces.
 
 Source: Intel SDM volume 3A, chapter 4 "Paging", and AMD64 APM volume 2, section 5.3: 4- and 5-level paging, entry
-bits present 0, writable 1, user 2, page size 7, no-execute 63. Linux keeps its kernel half in ``swapper_pg_dir``.
+bits present 0, writable 1, user 2, page size 7, no-execute 63. Linux keeps its kernel half in ``swapper_pg_dir``,
+whose user half is empty once the kernel runs.
 
 Tables come from an attacker. A table is followed at most once per level and place, the number of followed tables
 is bounded, and whatever could not be followed is a gap.
@@ -29,8 +30,6 @@ _FRAME = 0x000F_FFFF_FFFF_F000
 _ENTRIES = 512
 _MAX_TABLES = 1 << 16
 _MAX_LEAVES = 1 << 21
-KERNEL_HALF = 0xFF00_0000_0000_0000
-"""The lowest address of the kernel's half with five levels of tables; with four it is higher."""
 _BATCH = 1024
 
 
@@ -126,10 +125,20 @@ def sweep(
     root: PhysAddr,
     levels: int,
     *,
-    low: int = KERNEL_HALF,
+    low: int = 0,
     executable_only: bool = True,
 ) -> Sweep:
     """Find every leaf below `root` from virtual address `low` on, by default those the processor may execute from.
+
+    Without `low` both halves are swept: what a table maps in the half where nothing belongs is still mapped.
+
+    Args:
+        memory: physical memory.
+        root: physical address of the top-level table.
+        levels: 4 or 5.
+        low: leaves that end at or below it are left out, and tables that only lead to such. Between the halves, such
+            as ``1 << 63``, it means the kernel's half with any number of levels.
+        executable_only: leave out what has no-execute set at any level.
 
     Cost: one read per table; a 512 MiB host has some hundred.
     """
@@ -147,7 +156,8 @@ class _Walk:
         self._memory = memory
         self._sign = np.uint64(1 << (11 + 9 * levels))
         self._high = ~np.uint64((2 << (11 + 9 * levels)) - 1)
-        self._low = np.uint64(low) & ~self._high
+        canonical = not int(self._sign) <= low < (1 << 64) - int(self._sign)
+        self._low = np.uint64(low) & ~self._high if canonical else self._sign
         self._barred = np.uint64(_PRESENT | _NO_EXECUTE if executable_only else _PRESENT)
         none, no = np.zeros(0, np.uint64), np.zeros(0, np.bool_)
         self._found: list[tuple[U64, U64, U64, npt.NDArray[np.bool_], npt.NDArray[np.bool_], U64]] = [

@@ -43,6 +43,7 @@ class TypeCatalogue:
     def __init__(self, program: drgn.Program) -> None:
         self._program = program
         self._sources: list[tuple[str, Btf]] = []
+        self._places: list[int | None] = []
         self._made: dict[tuple[int, int], drgn.Type] = {}
         self._layouts: LayoutSet | None = None
         self._laid_out: dict[str, drgn.Type] = {}
@@ -54,9 +55,19 @@ class TypeCatalogue:
         layouts = (self._layouts.source,) if self._layouts is not None and self._laid_out else ()
         return (*(name for name, _ in self._sources), *layouts)
 
-    def add(self, name: str, btf: Btf) -> None:
-        """Ask `btf` too, after those that are there."""
+    def add(self, name: str, btf: Btf, at: int | None = None) -> None:
+        """Ask `btf` too, after those that are there; `at` is its virtual address, None if it is not in memory."""
         self._sources.append((name, btf))
+        self._places.append(at)
+
+    def record(self, name: str) -> tuple[int, int] | None:
+        """Virtual addresses, half-open, of what describes a structure or union; None if that is not in memory."""
+        for at, (_, btf) in zip(self._places, self._sources, strict=True):
+            for type_id in btf.find(name, BtfKind.STRUCT, BtfKind.UNION):
+                if at is not None and (type_id >= btf.first_id or btf.base is None):
+                    low, high = btf.record(type_id)
+                    return at + low, at + high
+        return None
 
     def fall_back_on(self, layouts: LayoutSet) -> None:
         """Take a type from `layouts` where no BTF defines it."""

@@ -27,6 +27,7 @@ def interrupt_gates(table: InterruptTable) -> Iterator[Violation]:
             yield Violation(
                 message=f"{claim.source} uses an interrupt table at {claim.value}, not at {table.address:#x}",
                 object=claim.source,
+                address=claim.address,
                 found=claim.value,
                 expected=f"{table.address:#x}",
                 spans=claim.span,

@@ -9,7 +9,7 @@ from hypervigil.facts.kernel import KernelHalf
 
 @check("KRN-008")
 def kernel_half_shared(half: KernelHalf) -> Iterator[Violation]:
-    """Report top-level entries of a process that differ from ``swapper_pg_dir``."""
+    """Report top-level entries of a process that differ from ``swapper_pg_dir``, and what that maps besides."""
     for entry in half.private:
         yield Violation(
             message=f"process {entry.process} maps {entry.start:#x} differently from the rest of the system",
@@ -18,4 +18,13 @@ def kernel_half_shared(half: KernelHalf) -> Iterator[Violation]:
             found=f"{entry.entry:#x}",
             expected=f"{entry.wanted:#x}",
             spans=entry.span,
+        )
+    for extra in half.user_half:
+        yield Violation(
+            message=f"the kernel's own table maps {extra.start:#x}, in the half that belongs to processes",
+            object="swapper_pg_dir",
+            address=extra.start,
+            found=f"{extra.entry:#x}",
+            expected="nothing: the kernel clears that half when it starts",
+            spans=extra.span,
         )

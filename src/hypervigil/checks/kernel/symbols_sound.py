@@ -11,4 +11,6 @@ from hypervigil.facts.kernel import SymbolTable
 def symbols_sound(table: SymbolTable) -> Iterator[Violation]:
     """Report every fault of the table's own order and every export that it places elsewhere."""
     for fault in table.faults:
-        yield Violation(message=fault.value, object=fault.source, spans=fault.span, expected="agreement")
+        yield Violation(
+            message=fault.value, object=fault.source, address=fault.address, spans=fault.span, expected="agreement"
+        )

@@ -21,6 +21,7 @@ def syscall_targets(table: SystemCalls) -> Iterator[Violation]:
         names = (slot.target.symbol, *slot.target.aliases)
         if (
             slot.target.address
+            and slot.target.placed
             and slot.address not in faulty
             and not any(mark in name for mark in _MARKS for name in names)
         ):
