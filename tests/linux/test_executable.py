@@ -127,6 +127,10 @@ def test_trampolines_on_their_list_are_claimed_to_the_end_of_a_page() -> None:
     image.put_tables()
     found = owned(image)[f"ftrace trampoline of ops at {ops:#x}"]
     assert found == (WINDOW, WINDOW + 2 * PAGE_SIZE, "trampoline")
+    head = image.symbols["ftrace_ops_trampoline_list"][0]
+    image.poke(head, words(AWAY))
+    assert [gap.what for gap in claims(image).gaps] == ["ftrace trampolines"]
+    image.poke(head, words(ops + image.types.offset("ftrace_ops", "list")))
     image.member("ftrace_ops", ops, "trampoline", 0)
     assert f"ftrace trampoline of ops at {ops:#x}" not in owned(image)
 

@@ -53,6 +53,13 @@ def test_notifiers_of_others_are_no_machines() -> None:
     assert by_notifier(image) == Observed(())
 
 
+def test_a_machine_behind_another_notifier_is_found() -> None:
+    image = host()
+    first = image.object("mmu_notifier", hlist__next=image.word(image.at["subscriptions"]))
+    image.member("mmu_notifier_subscriptions", image.at["subscriptions"], "list.first", first)
+    assert by_notifier(image) == Observed((image.at["machine"],))
+
+
 @pytest.mark.parametrize(
     "damage",
     [
