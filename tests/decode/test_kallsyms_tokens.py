@@ -32,7 +32,7 @@ def tables(made: Section) -> TokenTables:
 def stream(made: Section, count: int = 300) -> NameStream:
     low, high = made.places["kallsyms_markers"]
     markers = np.frombuffer(bytes(made.data[low:high]), "<u4").astype(np.int64)
-    return walk_names(as_bytes(made.data), made.places["kallsyms_names"][0], markers, count)
+    return walk_names(as_bytes(made.data), made.places["kallsyms_names"][0], markers, count, low)
 
 
 @pytest.mark.parametrize("kind", [bytes, bytearray, memoryview, lambda raw: np.frombuffer(raw, "<u2")])
@@ -112,7 +112,9 @@ def test_names_that_leave_the_buffer_are_refused() -> None:
     made = section()
     del made.data[made.places["kallsyms_names"][1] - 40 :]
     with pytest.raises(DecodeError):
-        walk_names(as_bytes(made.data), made.places["kallsyms_names"][0], np.array([0, 0], np.int64), 300, len(made.data))
+        walk_names(
+            as_bytes(made.data), made.places["kallsyms_names"][0], np.array([0, 0], np.int64), 300, len(made.data)
+        )
 
 
 def spelled(codes: bytes, tokens: dict[int, bytes]) -> tuple[str, tuple[str, ...]]:

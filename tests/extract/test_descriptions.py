@@ -3,6 +3,7 @@ import pytest
 from hypervigil.core.errors import MissingDescription
 from hypervigil.core.facts import Gap
 from hypervigil.core.units import PAGE_SIZE
+from hypervigil.decode.kallsyms import Contradiction
 from hypervigil.extract.descriptions import self_description, symbol_table
 from hypervigil.facts.kernel import Statement
 from tests.extract.judged import finding, judged, subject
@@ -88,12 +89,14 @@ def test_contradictions_of_the_table_itself_are_faults() -> None:
     opened = subject(image)
     table = opened.system.kernel.table
     assert table is not None
+    said = (Contradiction("one", 8), Contradiction("gone", 16, lost=True), Contradiction("two", 24))
     opened.system.kernel.table = type(table)(
-        **{name: getattr(table, name) for name in table.__struct_fields__} | {"contradictions": ("one", "two")}
+        **{name: getattr(table, name) for name in table.__struct_fields__} | {"contradictions": said}
     )
-    faults = symbol_table(opened).faults
-    assert [(f.source, f.value) for f in faults] == [("kallsyms", "one"), ("kallsyms", "two")]
-    assert all(f.span for f in faults)
+    found = symbol_table(opened)
+    assert [(f.source, f.value) for f in found.faults] == [("kallsyms", "one"), ("kallsyms", "two")]
+    assert all(f.span and f.address for f in found.faults)
+    assert Gap("kallsyms", "gone") in found.gaps
 
 
 def test_an_export_table_that_is_lost_is_a_gap() -> None:

@@ -93,15 +93,7 @@ def judge_memory(
         UnsupportedEvidence: the memory is of another architecture or system, named.
     """
     faults: list[str] = []
-    looks: list[tuple[Finding, ...]] = []
-    while True:
-        system, facts = _opened(memory, references, progress, faults)
-        looks.append(_findings(facts, settings.profile, faults))
-        if again is None or len(looks) == MAX_LOOKS or is_settled(looks):
-            break
-        progress("looking again at what changed or is violated", len(looks), MAX_LOOKS)
-        again()
-    findings = settle(looks)
+    system, facts, findings = _settled(memory, references, settings.profile, progress, again, faults)
     shown = _exhibits(system, findings, faults)
     cited = _cited_chunks(memory.evidence, findings)
     verdict, status = overall(findings)
@@ -126,6 +118,25 @@ def judge_memory(
         limits=_LIMITS,
     )
     return Judged(report, tuple(dict.fromkeys(faults)))
+
+
+def _settled(
+    memory: Reader,
+    references: tuple[Reference, ...],
+    profile: str,
+    progress: Progress,
+    again: Callable[[], None] | None,
+    faults: list[str],
+) -> tuple[System | None, dict[type[Fact], FactOutcome], tuple[Finding, ...]]:
+    """The system and the facts of the last look, and the findings of all looks together."""
+    looks: list[tuple[Finding, ...]] = []
+    while True:
+        system, facts = _opened(memory, references, progress, faults)
+        looks.append(_findings(facts, profile, faults))
+        if again is None or len(looks) == MAX_LOOKS or is_settled(looks):
+            return system, facts, settle(looks)
+        progress("looking again at what changed or is violated", len(looks), MAX_LOOKS)
+        again()
 
 
 def _opened(

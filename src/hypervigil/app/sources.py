@@ -69,7 +69,7 @@ def open_source(target: str) -> Iterator[Source]:
 
 @contextmanager
 def _named(target: str) -> Iterator[None]:
-    """Let no error out that does not name the target, or that leaves open what to give instead.
+    """Let no error out that does not name the target.
 
     Raises:
         UsageError: what was raised inside.
@@ -78,8 +78,9 @@ def _named(target: str) -> Iterator[None]:
         yield
     except UsageError as fault:
         text = str(fault)
-        named = text if target.removeprefix(LIVE) in text else f"{target}: {text}"
-        raise UsageError(named if ";" in text else f"{named}; {_RIGHT}") from fault
+        if target.removeprefix(LIVE) in text:
+            raise
+        raise UsageError(f"{target}: {text}") from fault
 
 
 def replay(data: memoryview, name: str) -> Source:
