@@ -96,14 +96,13 @@ def integrity(source: Source, options: Options, progress: Progress, *, command: 
             send(PROGRESS, msgspec.msgpack.encode(_Step(what, done, total)))
 
         references = tuple(_reference(name, data) for name, data in options.references)
-        source.begin()
         judged = judge_memory(
             source.memory, source.describe, settings, references=references, progress=report, again=source.again
         )
         recording = None if source.recording is None else source.recording()
         return msgspec.msgpack.encode(_Message(judged.report, judged.faults, recording))
 
-    message = _decoded(run_confined(work, _teller(progress)), _Message)
+    message = _decoded(run_confined(work, _teller(progress), source.begin), _Message)
     return Outcome(message.report, message.faults, message.recording)
 
 

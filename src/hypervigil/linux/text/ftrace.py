@@ -2,7 +2,7 @@
 
 ``struct dyn_ftrace`` counts the users of a site in its flags. An enabled site calls ``ftrace_caller``,
 ``ftrace_regs_caller`` or the trampoline of its only operation (79922b8009c0 "ftrace: Optimize function graph to be
-called directly", 3.17), or a function directly (763e34e74bb7 "ftrace: Add register_ftrace_direct()", 5.5), since 7.0
+called directly"), or a function directly (763e34e74bb7 "ftrace: Add register_ftrace_direct()", 5.5), since 7.0
 also by a jump ("ftrace: Introduce FTRACE_OPS_FL_JMP").
 """
 

@@ -2,8 +2,8 @@
 
 ``ftrace_ops_list`` (kernel/trace/ftrace.c) links every registered ``struct ftrace_ops``; its hashes name the places it
 wants, no filter meaning all, and places it does not want. An operation may have a trampoline of its own, or a function
-that is called directly (BPF trampolines): ``ftrace_ops.direct_call`` since dbaccb618f9d "ftrace: Simplify direct call
-code" (6.4), before that in ``direct_functions``.
+that is called directly (BPF trampolines): ``ftrace_ops.direct_call`` since dbaccb618fab "ftrace: Store direct
+called addresses in their ops" (6.4), before that in ``direct_functions``.
 """
 
 from typing import NamedTuple
