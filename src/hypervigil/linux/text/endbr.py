@@ -1,7 +1,7 @@
 """Landing pads that were sealed, since no pointer leads to them (arch/x86/kernel/alternative.c, apply_seal_endbr).
 
-ed53a0d97192 "x86/alternative: Use .ibt_endbr_seal to seal indirect calls" (5.18): on a processor that enforces them, an endbr64 whose
-address is never taken becomes a nop that the kernel can recognise; in modules always.
+ed53a0d97192 "x86/alternative: Use .ibt_endbr_seal to seal indirect calls" (5.18): on a processor that enforces them, an
+endbr64 whose address is never taken becomes a nop that the kernel can recognise; in modules always.
 """
 
 from hypervigil.linux.text.code import is_any

@@ -2,7 +2,8 @@
 
 ``struct jump_entry`` holds distances: to the code, to the target, to the key; the lowest bit of the last says which
 way the branch goes while the key is off (50ff18ab497a "jump_label: Implement generic support for relative references",
-4.20). A site has two or five bytes since ab3257042c26 "jump_label, x86: Allow short NOPs" (5.14), and keeps what it was built with. Whether it jumps follows from the key alone.
+4.20). A site has two or five bytes since ab3257042c26 "jump_label, x86: Allow short NOPs" (5.14), and keeps what it was
+built with. Whether it jumps follows from the key alone.
 """
 
 import numpy as np
