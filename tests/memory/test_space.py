@@ -142,3 +142,58 @@ def test_reads_and_spans_and_pieces_agree(offset: int, size: int) -> None:
     read = space.read(start, size)
     assert b"".join(data or b"" for _, _, data in pieces) == read
     assert b"".join(image.data[s.start : s.end] for s in space.spans(start, size)) == read
+
+
+LARGE = 1 << 21
+
+
+def large(*, zero: tuple[int, ...] = (), cut: int = 0) -> Image:
+    """A leaf of 2 MiB at `BASE`, some pages of which are zero, or of which the image lacks the last bytes."""
+    image = Image(2 * LARGE - cut)
+    image.map(BASE, LARGE, size=LARGE)
+    image.data[LARGE:] = b"".join(bytes([page % 251 + 1]) * PAGE_SIZE for page in range(512))[: LARGE - cut]
+    for page in zero:
+        image.data[LARGE + page * PAGE_SIZE : LARGE + (page + 1) * PAGE_SIZE] = bytes(PAGE_SIZE)
+    return image
+
+
+def test_a_large_page_is_one_piece() -> None:
+    image = large()
+    ((start, size, data),) = image.space().each_piece(VirtAddr(BASE + 5), LARGE - 5)
+    assert (start, size) == (BASE + 5, LARGE - 5)
+    assert data == bytes(image.data[LARGE + 5 :])
+
+
+def test_zero_pages_cut_a_large_page_where_they_cannot_be_told_from_missing() -> None:
+    image = large(zero=(3, 4, 511))
+    pieces = image.space().each_piece(BASE, LARGE)
+    assert [(int(at - BASE) // PAGE_SIZE, size // PAGE_SIZE, data is None) for at, size, data in pieces] == [
+        (0, 3, False),
+        (3, 2, True),
+        (5, 506, False),
+        (511, 1, True),
+    ]
+    whole = image.space(image.lime(LARGE * 8)).each_piece(BASE, LARGE)
+    assert [size for _, size, _ in whole] == [LARGE]
+
+
+def test_a_large_page_ends_where_memory_ends() -> None:
+    image = large(cut=3 * PAGE_SIZE)
+    pieces = image.space().each_piece(BASE, LARGE)
+    assert [(size, data is None) for _, size, data in pieces] == [(LARGE - 3 * PAGE_SIZE, False), (3 * PAGE_SIZE, True)]
+
+
+@given(st.sets(st.integers(0, 7)), st.integers(0, 8 * PAGE_SIZE), st.integers(1, 8 * PAGE_SIZE), st.integers(0, 3))
+def test_pieces_of_a_large_page_say_what_reading_says(zero: set[int], offset: int, size: int, cut: int) -> None:
+    space = large(zero=tuple(zero), cut=(504 + cut) * PAGE_SIZE).space()
+    at = BASE + offset
+    for start, length, data in space.each_piece(VirtAddr(at), size):
+        assert start == at
+        at += length
+        for byte in {start, start + length - 1}:
+            try:
+                read: bytes | None = space.read(VirtAddr(byte), 1)
+            except MissingMemory:
+                read = None
+            assert read == (None if data is None else data[byte - start : byte - start + 1])
+    assert at == BASE + offset + size

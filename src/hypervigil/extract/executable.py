@@ -27,7 +27,7 @@ _UNUSED = ("unused, holds traps only", "unused")
 _PADDINGS = (b"\x00", b"\xcc", b"\x90")
 _LEAST_PADDING = 16
 _MOST_RUNS = 1 << 16
-_MOST_SEARCHED = 1 << 28
+_MOST_SEARCHED = 1 << 26
 _MOST_GAPS = 1 << 10
 """Ranges of executable memory, bytes of it that nobody claims, and gaps in these. Kernels have far less of each; who
 forges page tables can make any amount out of one page."""

@@ -5,13 +5,15 @@ zero from end to end, so here such a page is missing memory, unless the caller s
 """
 
 import itertools
+from bisect import bisect_right
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from hypervigil.core.errors import MissingMemory
 from hypervigil.core.evidence import Span
 from hypervigil.core.units import PAGE_SIZE, PhysAddr, VirtAddr
 from hypervigil.memory.pagetable import translate
-from hypervigil.memory.reader import Reader
+from hypervigil.memory.reader import PhysRange, Reader
 
 _ZERO = bytes(PAGE_SIZE)
 _MASK = PAGE_SIZE - 1
@@ -64,15 +66,80 @@ class AddressSpace:
         return b"".join(parts)
 
     def each_piece(self, address: VirtAddr, size: int) -> "list[tuple[VirtAddr, int, bytes | None]]":
-        """Read page by page, with None where a page is missing or cannot be told from missing."""
+        """Read in pieces of at most a leaf of the page tables, ascending.
+
+        What is missing, or cannot be told from missing, is None, in whole pages but for both ends.
+        """
         self._bounded(address, size)
         found: list[tuple[VirtAddr, int, bytes | None]] = []
+        at, end = int(address), address + size
+        while at < end:
+            frame, length = self._leaf(at)
+            length = min(length, end - at)
+            if frame is None:
+                found.append((VirtAddr(at), length, None))
+            else:
+                found += self._each_present(at, frame, length)
+            at += length
+        return found
+
+    def _leaf(self, address: int) -> tuple[int | None, int]:
+        """Where an address stands, and how many bytes from it on stand together; None if nowhere."""
+        inside = address & _MASK
+        page = self._pages.get(address - inside)
+        if page is not None:
+            return page.frame + inside, PAGE_SIZE - inside
+        try:
+            mapping = translate(self.memory, self.root, self.levels, VirtAddr(address))
+        except MissingMemory:
+            return None, PAGE_SIZE - inside
+        return mapping.address, mapping.rest
+
+    def _each_present(self, address: int, frame: int, size: int) -> Iterator[tuple[VirtAddr, int, bytes | None]]:
+        """What stands together, cut where it is not in the evidence or zero where that cannot be told from missing."""
+        for low, high, there in _parts(self.memory.ranges, frame, frame + size):
+            start = address + low - frame
+            if not there:
+                yield VirtAddr(start), high - low, None
+                continue
+            try:
+                data = self.memory.read(PhysAddr(low), high - low)
+            except MissingMemory:  # a recording has the range, and not every page of it
+                yield from self._each_page(start, high - low)
+                continue
+            if not self.memory.zero_is_missing:
+                yield VirtAddr(start), high - low, data
+                continue
+            for at, length, zero in self._zero_runs(start, low, data):
+                yield VirtAddr(at), length, None if zero else data[at - start : at - start + length]
+
+    def _each_page(self, address: int, size: int) -> Iterator[tuple[VirtAddr, int, bytes | None]]:
         for start, length in _pieces(address, size):
             try:
-                found.append((VirtAddr(start), length, self.read(VirtAddr(start), length)))
+                yield VirtAddr(start), length, self.read(VirtAddr(start), length)
             except MissingMemory:
-                found.append((VirtAddr(start), length, None))
-        return found
+                yield VirtAddr(start), length, None
+
+    def _zero_runs(self, address: int, frame: int, data: bytes) -> Iterator[tuple[int, int, bool]]:
+        """Runs of pages that are zero from end to end, or not; pages that are cut are looked at whole."""
+        run: tuple[int, int, bool] | None = None
+        for start, length in _pieces(address, len(data)):
+            piece = data[start - address : start - address + length]
+            zero = piece == _ZERO if length == PAGE_SIZE else self._is_zero(frame + start - address)
+            if run is not None and run[2] == zero:
+                run = (run[0], run[1] + length, zero)
+                continue
+            if run is not None:
+                yield run
+            run = (start, length, zero)
+        if run is not None:
+            yield run
+
+    def _is_zero(self, frame: int) -> bool:
+        try:
+            return self.memory.read(PhysAddr(frame & ~_MASK), PAGE_SIZE) == _ZERO
+        except MissingMemory:
+            return False
 
     def spans(self, address: VirtAddr, size: int) -> tuple[Span, ...]:
         """Say where the bytes stand in the evidence, merged where they are adjacent there.
@@ -123,6 +190,23 @@ class AddressSpace:
     def _bounded(address: int, size: int) -> None:
         if not (0 < size <= _MAX_READ and address >= 0 and address + size <= _TOP):
             raise MissingMemory(address, size, "no such range", virtual=True)
+
+
+def _parts(ranges: tuple[PhysRange, ...], start: int, end: int) -> Iterator[tuple[int, int, bool]]:
+    """Cut a physical range where memory begins and ends: half-open parts, and whether each is there."""
+    index = max(0, bisect_right(ranges, start, key=lambda limits: limits.start) - 1)
+    at = start
+    for limits in itertools.islice(ranges, index, None):
+        if limits.start >= end:
+            break
+        if limits.end <= at:
+            continue
+        if limits.start > at:
+            yield at, limits.start, False
+        at = min(end, limits.end)
+        yield max(start, limits.start), at, True
+    if at < end:
+        yield at, end, False
 
 
 def _pieces(address: int, size: int) -> "list[tuple[int, int]]":

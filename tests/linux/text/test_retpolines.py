@@ -18,6 +18,8 @@ LAWFUL = {
     "fence before a call": b"\x0f\xae\xe8\xff\xd0",
     "fence before a call above": b"\x0f\xae\xe8\x41\xff\xd3",
     "call filled up with prefixes": b"\x2e\x2e\x2e\xff\xd0",
+    "call in six bytes": b"\x41\xff\xd5\x0f\x1f\x00",
+    "jump in six bytes": b"\x41\xff\xe1\xcc\x66\x90",
     "jump around a jump": b"\x75\x04\x41\xff\xe3\xcc",
 }
 FOREIGN = {

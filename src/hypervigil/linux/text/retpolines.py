@@ -30,7 +30,10 @@ _JCC32, _JCC8 = (0x0F, 0x80), 0x70
 
 
 def retpoline_sites(place: Place) -> Sites:
-    """Every indirect branch must go through a thunk, or through a register; as it was built, where that is known."""
+    """Every indirect branch must go through a thunk, or through a register; as it was built, where that is known.
+
+    A site has a sixth byte if it was built with a prefix or a condition, which only what was built tells.
+    """
     address = places_in(place.code, place.tables.get(SECTION, Table(0, b"")), _SITE)
     rows = place.code.rows(address, _WIDTH)
     found, plain = _through_thunk(place, address, rows), _plain(rows)
@@ -42,8 +45,9 @@ def retpoline_sites(place: Place) -> Sites:
         size = size + ((original[:, 0] == _CS) | (original[:, 0] == _JCC32[0]))
         near = near & (found.calls == built.calls) & ((found.register == built.register) | (found.register < 0))
         direct = direct & (plain.calls == built.calls) & (plain.register == built.register)
-        direct = direct & _leads_around(rows, original, size)
-    direct = direct & _is_filled_up(rows, plain.end, size)
+        direct = direct & _leads_around(rows, original, size) & _is_filled_up(rows, plain.end, size)
+    else:
+        direct = direct & (_is_filled_up(rows, plain.end, size) | _is_filled_up(rows, plain.end, size + 1))
 
     def expected(row: int) -> tuple[bytes, ...]:
         return () if place.original is None else (place.original.piece(int(address[row]), int(size[row])),)
