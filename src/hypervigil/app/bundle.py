@@ -25,6 +25,7 @@ import msgspec
 from hypervigil.app.integrity import Options, Outcome, integrity
 from hypervigil.app.judging import Progress
 from hypervigil.app.sources import Source, open_source, replay
+from hypervigil.app.writing import write_whole
 from hypervigil.core.errors import DecodeError, UsageError
 from hypervigil.core.evidence import Evidence
 from hypervigil.report.json import read_json
@@ -123,13 +124,12 @@ def write_bundle(path: str, outcome: Outcome, options: Options, *, who: str, how
         evidence=report.evidence[0],
         parts=tuple(_part(name, data) for name, data in contents.items()),
     )
-    try:
-        with zipfile.ZipFile(path, "w") as archive:
-            _store(archive, _MANIFEST, msgspec.json.format(msgspec.json.encode(manifest), indent=2))
-            for name, data in contents.items():
-                _store(archive, name, data)
-    except OSError as fault:
-        raise UsageError(f"{path}: {(fault.strerror or str(fault)).lower()}") from fault
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        _store(archive, _MANIFEST, msgspec.json.format(msgspec.json.encode(manifest), indent=2))
+        for name, data in contents.items():
+            _store(archive, name, data)
+    write_whole(path, file.getvalue())
     return manifest
 
 

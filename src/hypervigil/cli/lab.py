@@ -18,6 +18,7 @@ import hypervigil
 from hypervigil.app.demo import demonstrate
 from hypervigil.app.matrix import Cell, run_matrix
 from hypervigil.app.matrix import page as render_page
+from hypervigil.app.writing import write_whole
 from hypervigil.core.errors import HypervigilError, UsageError
 from hypervigil.lab import scenarios
 from hypervigil.lab.errors import NotApplicable, told
@@ -273,9 +274,9 @@ def matrix(
         what = " ".join(cell.checks)
         click.echo("\t".join((cell.release, cell.scenario, cell.outcome, what, f"{cell.seconds:.1f} s", cell.why)))
         if results is not None:
-            results.write_bytes(msgspec.json.format(msgspec.json.encode(cells)) + b"\n")
+            write_whole(results, msgspec.json.format(msgspec.json.encode(cells)) + b"\n")
     if page is not None:
-        page.write_text(render_page(cells, _made_with(cells)), encoding="utf-8")
+        write_whole(page, render_page(cells, _made_with(cells)).encode())
     return 1 if any(cell.outcome == "wrong" for cell in cells) else 0
 
 

@@ -3,11 +3,11 @@
 import os
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 import click
 
+from hypervigil.app.writing import write_whole
 from hypervigil.core.errors import UsageError
 from hypervigil.core.report import Report
 from hypervigil.report import html, sarif, terminal
@@ -57,10 +57,10 @@ def show(report: Report, output: Output) -> int:
         UsageError: a file cannot be written.
     """
     if output.html:
-        _write(output.html, html.render(report))
+        write_whole(output.html, html.render(report).encode())
     text = _rendered(report, output)
     if output.file:
-        _write(output.file, text)
+        write_whole(output.file, text.encode())
     else:
         sys.stdout.flush()
         sys.stdout.buffer.write(text.encode(_encoding(output), errors="backslashreplace"))
@@ -83,10 +83,3 @@ def _rendered(report: Report, output: Output) -> str:
     if output.file:
         return terminal.render(report)
     return terminal.render(report, terminal.look_of(sys.stdout, os.environ))
-
-
-def _write(path: str, text: str) -> None:
-    try:
-        Path(path).write_text(text, encoding="utf-8")
-    except OSError as fault:
-        raise UsageError(f"{path}: {(fault.strerror or str(fault)).lower()}") from fault
