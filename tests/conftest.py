@@ -15,6 +15,7 @@ from hypervigil.lab.scenarios import named
 from hypervigil.lab.store import cache_directory
 
 Produce = Callable[..., Production]
+_MOST_IMAGES = 6
 
 settings.register_profile("untimed", deadline=None)  # a busy machine is no fault
 settings.load_profile("untimed")
@@ -46,7 +47,10 @@ def lab_kernel(lab_cache: Path) -> Callable[[str], Kernel]:
 def lab_image(
     lab_cache: Path, lab_kernel: Callable[[str], Kernel], tmp_path_factory: pytest.TempPathFactory
 ) -> Produce:
-    """Call with a kernel's and a scenario's name, and formats; gives the images and the truth about them."""
+    """Call with a kernel's and a scenario's name, and formats; gives the images and the truth about them.
+
+    Only the last few stay on disk: each has 256 MiB. What has mapped one keeps it.
+    """
     folder = tmp_path_factory.mktemp("lab")
     made: dict[tuple[str, str, tuple[Format, ...]], Production] = {}
 
@@ -54,6 +58,9 @@ def lab_image(
         key = (kernel, scenario, formats or (Format.RAW,))
         if key not in made:
             chosen = lab_kernel(kernel)
+            while len(made) >= _MOST_IMAGES:
+                for image in made.pop(next(iter(made))).images.values():
+                    image.unlink(missing_ok=True)
             made[key] = produce(named(scenario), chosen, folder / chosen.release, key[2], lab_cache, _say)
         return made[key]
 
