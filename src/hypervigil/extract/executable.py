@@ -1,5 +1,6 @@
 """Executable memory: who owns it, what rights it has, what stands behind the last function."""
 
+import bisect
 import itertools
 import operator
 from collections.abc import Iterable, Iterator
@@ -73,11 +74,13 @@ def executable_memory(subject: Subject) -> ExecutableMemory:
         gaps.append(Gap(f"executable memory behind {runs[-1].end:#x}", f"more than {_MOST_RUNS} ranges: {_FORGED}"))
     regions: list[ExecutableRegion] = []
     nobodys: list[tuple[_Run, int, int]] = []
+    reach = list(itertools.accumulate((claim.end for claim in owned), max))
     for run in runs:
         if run.start < _USER_HALF:
             regions.append(_region(system, run, (run.start, run.end), _NOBODY))
             continue
-        for start, end, claim in _cut(run, owned):
+        first = bisect.bisect_right(reach, run.start)
+        for start, end, claim in _cut(run, itertools.islice(owned, first, None)):
             if claim is None:
                 nobodys.append((run, start, end))
             else:
@@ -158,9 +161,9 @@ def _runs(swept: Sweep) -> Iterator[_Run]:
 
 
 def _cut(run: _Run, claims: Iterable[Claim]) -> Iterator[tuple[int, int, Claim | None]]:
-    """Cut a run into claimed and unclaimed stretches; where claims overlap the first one counts."""
+    """Cut a run into claimed and unclaimed stretches by sorted claims; where these overlap the first one counts."""
     at = run.start
-    for claim in claims:
+    for claim in itertools.takewhile(lambda claim: claim.start < run.end, claims):
         start, end = max(claim.start, at), min(claim.end, run.end)
         if start >= end:
             continue
