@@ -1,3 +1,4 @@
+import struct
 from itertools import pairwise
 
 import pytest
@@ -235,3 +236,85 @@ def test_where_text_ends_far_behind_its_last_function_that_one_s_padding_begins_
     image.poke_image(last + 0x80, b"\x48\x31\xc0\xc3")
     (found,) = executable_slack(subject(image)).residues
     assert (found.owner, found.start, found.end) == ("kernel", last + 0x80, last + 0x84)
+
+
+BEHIND = FIRST + 0xE00
+REPLACEMENT = b"\x48\x0f\xc7\xf0\x90"
+
+
+def sections(image: KernelImage, **places: int) -> int:
+    """Let kvm say where its sections are; return the list."""
+    address = image.object("module_sect_attrs", nsections=len(places))
+    for index, (name, place) in enumerate(places.items()):
+        text = image.heap(f".{name}\0".encode())
+        image.member("module_sect_attrs", address, f"attrs[{index}].battr.attr.name", text)
+        image.member("module_sect_attrs", address, f"attrs[{index}].address", place)
+    image.member("module", image.at["module kvm"], "sect_attrs", address)
+    return address
+
+
+def replacement(image: KernelImage) -> int:
+    """Put the replacement of an alternative behind kvm's last function, as its table says; return its list."""
+    table = FIRST + 0x8000 + 0x3F00
+    image.poke(BEHIND, REPLACEMENT)
+    image.poke(table, struct.pack("<iiHBB", FIRST - table, BEHIND - table - 4, 0, 5, len(REPLACEMENT)))
+    return sections(image, text=FIRST, altinstr_replacement=BEHIND, altinstructions=table, rodata=table + 12)
+
+
+def test_the_replacement_of_an_alternative_is_no_residue() -> None:
+    image = host()
+    replacement(image)
+    assert executable_slack(subject(image)).residues == ()
+
+
+def test_what_stands_right_behind_or_before_a_replacement_is_residue() -> None:
+    image = host()
+    replacement(image)
+    end = BEHIND + len(REPLACEMENT)
+    image.poke(end, b"\x48\x31\xc0\xc3")
+    image.poke(BEHIND - 2, b"\x31\xc0")
+    found = executable_slack(subject(image))
+    assert [(r.owner, r.start, r.end) for r in found.residues] == [
+        ("kvm", BEHIND - 2, BEHIND),
+        ("kvm", end, end + 4),
+    ]
+
+
+def test_a_live_module_without_a_list_of_sections_explains_nothing() -> None:
+    image = host()
+    replacement(image)
+    image.member("module", image.at["module kvm"], "sect_attrs", 0)
+    assert [r.start for r in executable_slack(subject(image)).residues] == [BEHIND]
+
+
+def test_a_module_that_is_being_unloaded_is_not_accused() -> None:
+    image = host()
+    replacement(image)
+    image.member("module", image.at["module kvm"], "sect_attrs", 0)
+    image.member("module", image.at["module kvm"], "state", 2)
+    found = executable_slack(subject(image))
+    assert found.residues == ()
+    assert [gap.what for gap in found.gaps] == ["slack of module kvm"]
+
+
+@pytest.mark.parametrize("lost", ["list", "table"])
+def test_a_module_whose_code_without_symbols_cannot_be_told_is_not_accused(lost: str) -> None:
+    image = host()
+    attributes = replacement(image)
+    place = {"list": attributes, "table": FIRST + 0x8000 + 0x3F00}[lost]
+    found = executable_slack(subject(image, image.lime(image.physical(place) & -PAGE_SIZE)))
+    assert found.residues == ()
+    assert [gap.what for gap in found.gaps if "slack" in gap.what] == ["slack of module kvm"]
+
+
+def test_a_last_function_without_a_size_reaches_to_its_padding() -> None:
+    image = host()
+    rows = image.at["symtab of dummy"]
+    start = image.at["dummy_init"]
+    image.poke(start, b"\x90" * 0x20 + b"\x31\xc0\xc3".ljust(0x40, b"\xcc"))
+    image.poke(rows + 2 * 24 + 16, bytes(8))
+    assert [r.start for r in executable_slack(subject(image)).residues] == [start + 0x20]
+    image.poke(start, b"\x31\xc0" * 0x10)
+    assert executable_slack(subject(image)).residues == ()
+    image.poke(start + 0x80, b"\x31\xc0")
+    assert [r.start for r in executable_slack(subject(image)).residues] == [start + 0x80]

@@ -106,6 +106,16 @@ def test_without_a_processor_s_part_there_are_no_operations(extractor: Extractor
     assert found.why.startswith("neither kvm_amd nor kvm_intel is loaded")
 
 
+def test_without_a_processor_s_part_there_need_be_no_device_but_what_is_there_is_judged() -> None:
+    image = renamed(host(), "kvm_amd", "other")
+    assert slots(kvm_device_operations, image)["kvm_vfio_ops.create"] == "kvm_vfio_create"
+    image.poke(image.at["kvm_device_ops_table"] + 8, bytes(8))
+    assert kvm_device_operations(subject(image)) == Absent("neither kvm_amd nor kvm_intel is loaded")
+    image.member("module", image.at["module kvm_amd"], "name", b"kvm_amd")
+    with pytest.raises(EvidenceError, match="all zero"):
+        kvm_device_operations(subject(image))
+
+
 def test_only_the_processor_s_own_part_has_exit_handlers() -> None:
     assert vmx_exit_handlers(subject(host())) == Absent("kvm_intel is not loaded")
     other = renamed(host(), "kvm_amd", "kvm_intel")

@@ -175,7 +175,7 @@ class KernelImage(Image):
         at = btf + len(self.types.btf)
         at += -at % 64
         rows = sorted((address, letter + name) for name, (address, letter) in self.symbols.items())
-        section = encode(rows, layout, lead=64)
+        section = encode(rows, layout, lead=128)
         self.poke_image(at, bytes(section.data))
         self.at |= {name: at + start for name, (start, _) in section.places.items()}
         return at + len(section.data)

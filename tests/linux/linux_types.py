@@ -24,7 +24,8 @@ MODULES = {
     "kset": "list:list_head lock:u64",
     "module_kobject": "kobj:kobject mod:ptr",
     "module": "state:u32 list:list_head name:char[56] mem:module_memory[7] kallsyms:*mod_kallsyms "
-    "sect_attrs:*module_sect_attrs bug_list:list_head its_num_pages:i32 its_page_array:ptr",
+    "sect_attrs:*module_sect_attrs bug_list:list_head num_bugs:u32 its_num_pages:i32 its_page_array:ptr",
+    "alt_instr": "instr_offset:i32 repl_offset:i32 cpuid:u16 instrlen:u8 replacementlen:u8",
     "btf": "data:ptr data_size:u32 name:char[56]",
     "btf_module": "list:list_head module:ptr btf:ptr",
     "kernel_symbol": "value_offset:i32 name_offset:i32 namespace_offset:i32",

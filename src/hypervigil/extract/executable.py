@@ -1,6 +1,8 @@
 """Executable memory: who owns it, what rights it has, what stands behind the last function."""
 
+import bisect
 import itertools
+import operator
 from collections.abc import Iterable, Iterator
 
 import msgspec
@@ -11,9 +13,14 @@ from hypervigil.core.units import PAGE_SIZE, PhysAddr, VirtAddr
 from hypervigil.extract.loading import Subject, extracts
 from hypervigil.facts.kernel import ExecutableMemory, ExecutableRegion, ExecutableSlack, Residue
 from hypervigil.facts.pointers import Section
+from hypervigil.linux import slack
 from hypervigil.linux.executable import Claim, executable_claims
+from hypervigil.linux.members import number
+from hypervigil.linux.modules import Module, module_sections
 from hypervigil.linux.slack import find_residue
 from hypervigil.linux.system import KERNEL, System
+from hypervigil.linux.text.tables import module_tables
+from hypervigil.linux.text.unnamed import unnamed_code
 from hypervigil.linux.vmap import VmapArea, vmap_areas
 from hypervigil.memory.pagetable import Sweep, sweep
 
@@ -21,6 +28,7 @@ _MASK = PAGE_SIZE - 1
 _VMALLOC_SPAN = {4: 32 << 40, 5: 12800 << 40}
 _MODULES_START = 0xFFFF_FFFF_C000_0000
 _ENTRY = 8
+_LIVE = "live"
 _USER_HALF = 1 << 63
 _NOBODY = ("", "")
 _UNUSED = ("unused, holds traps only", "unused")
@@ -66,11 +74,13 @@ def executable_memory(subject: Subject) -> ExecutableMemory:
         gaps.append(Gap(f"executable memory behind {runs[-1].end:#x}", f"more than {_MOST_RUNS} ranges: {_FORGED}"))
     regions: list[ExecutableRegion] = []
     nobodys: list[tuple[_Run, int, int]] = []
+    reach = list(itertools.accumulate((claim.end for claim in owned), max))
     for run in runs:
         if run.start < _USER_HALF:
             regions.append(_region(system, run, (run.start, run.end), _NOBODY))
             continue
-        for start, end, claim in _cut(run, owned):
+        first = bisect.bisect_right(reach, run.start)
+        for start, end, claim in _cut(run, itertools.islice(owned, first, None)):
             if claim is None:
                 nobodys.append((run, start, end))
             else:
@@ -151,9 +161,9 @@ def _runs(swept: Sweep) -> Iterator[_Run]:
 
 
 def _cut(run: _Run, claims: Iterable[Claim]) -> Iterator[tuple[int, int, Claim | None]]:
-    """Cut a run into claimed and unclaimed stretches; where claims overlap the first one counts."""
+    """Cut a run into claimed and unclaimed stretches by sorted claims; where these overlap the first one counts."""
     at = run.start
-    for claim in claims:
+    for claim in itertools.takewhile(lambda claim: claim.start < run.end, claims):
         start, end = max(claim.start, at), min(claim.end, run.end)
         if start >= end:
             continue
@@ -228,9 +238,47 @@ def executable_slack(subject: Subject) -> ExecutableSlack:
         gaps += found.gaps
         residues += [
             Residue(owner=owner, start=r.start, end=r.end, span=system.spans(r.start, r.end - r.start))
-            for r in found.items
+            for r in (_unexplained(system, owner, found.items, gaps) if found.items else ())
         ]
     return ExecutableSlack(looked_at=looked_at, residues=tuple(residues), gaps=tuple(sorted(set(gaps))))
+
+
+def _unexplained(
+    system: System, owner: str, found: Iterable[slack.Residue], gaps: list[Gap]
+) -> Iterator[slack.Residue]:
+    """Residue without the code of a module that has no symbols; nothing where that code cannot be read."""
+    module = system.module(owner)
+    try:
+        known = () if module is None else sorted(_unnamed(system, module))
+    except EvidenceError as fault:
+        gaps.append(Gap(f"slack of module {owner}", str(fault)))
+        return
+    for residue in found:
+        at = residue.start
+        for low, high in (*known, (residue.end, residue.end)):
+            if at < min(low, residue.end):
+                yield from find_residue(system.kernel.space, at, min(low, residue.end)).items
+            at = max(at, high)
+
+
+def _unnamed(system: System, module: Module) -> Iterator[tuple[int, int]]:
+    """Where a module's code without symbols stands; none if it is live and keeps no list of its sections.
+
+    Raises:
+        MissingMemory: it is not in the image.
+        MissingDescription: its types are not known, or the module is just being loaded or unloaded.
+    """
+    kernel = system.kernel
+    if not number(kernel.object("struct module", module.address), "sect_attrs"):
+        if module.state != _LIVE:
+            raise MissingDescription(f"module {module.name} is {module.state} and keeps no list of its sections")
+        return
+    places = module_sections(kernel, module)
+    lost: list[Gap] = []
+    tables = module_tables(kernel, module, places, lost)
+    if lost:
+        raise MissingDescription(str(lost[0]))
+    yield from unnamed_code(kernel, module, places, tables).values()
 
 
 def _each_slack(system: System, gaps: list[Gap]) -> Iterator[tuple[str, int, int]]:
@@ -242,7 +290,7 @@ def _each_slack(system: System, gaps: list[Gap]) -> Iterator[tuple[str, int, int
                 continue
             try:
                 yield module.name, _last_function_end(system, module.name, area.start, area.end), area.end
-            except MissingDescription as fault:
+            except EvidenceError as fault:
                 gaps.append(Gap(f"slack of module {module.name}", str(fault)))
 
 
@@ -257,16 +305,23 @@ def _kernel_text_end(system: System, end: int) -> int:
     if position is None:
         return end
     start = system.kernel.symbols.addresses[position]
+    return _padding_behind(system, start, end) if end - start > PAGE_SIZE else end
+
+
+def _padding_behind(system: System, start: int, end: int) -> int:
+    """Where the first padding behind a symbol without a size begins, at most a page behind it."""
     body = system.kernel.space.read(VirtAddr(start), min(end - start, PAGE_SIZE))
-    padding = min((at for byte in _PADDINGS if (at := body.find(byte * _LEAST_PADDING)) >= 0), default=len(body))
-    return start + padding if end - start > PAGE_SIZE else end
+    return start + min((at for byte in _PADDINGS if (at := body.find(byte * _LEAST_PADDING)) >= 0), default=len(body))
 
 
 def _last_function_end(system: System, name: str, start: int, end: int) -> int:
+    """Where the last function of a module ends; if its symbol has no size, at the first padding behind it."""
     symbols = system.symbols_of(name)
     if symbols is None or symbols.sizes is None:
         raise MissingDescription(f"the symbols of module {name} cannot be read")
     inside = symbols.between(start, end)
     if not inside:
         raise MissingDescription(f"module {name} has no symbol in its text")
-    return VirtAddr(max(min(symbols.addresses[i] + symbols.sizes[i], end) for i in inside))
+    places, sizes = symbols.addresses[inside.start : inside.stop], symbols.sizes[inside.start : inside.stop]
+    last = min(end, max(map(operator.add, places, sizes)))
+    return VirtAddr(last if last > places[-1] else _padding_behind(system, places[-1], end))

@@ -36,6 +36,8 @@ _SVM_EXITS = (range(0xA6), range(0x400, 0x404))
 _VMX_EXITS = (range(0x44),)
 """Basic exit reasons of Intel SDM volume 3D, appendix C."""
 
+_NO_VENDOR = "neither kvm_amd nor kvm_intel is loaded"
+
 P = TypeVar("P", bound=PointerTable)
 
 
@@ -46,7 +48,7 @@ def kvm_dispatch(subject: Subject) -> KvmDispatch | Absent:
     if isinstance(kvm, Absent):
         return kvm
     if not kvm.vendor:
-        return Absent("neither kvm_amd nor kvm_intel is loaded: kvm_x86_ops is empty")
+        return Absent(f"{_NO_VENDOR}: kvm_x86_ops is empty")
     return KvmDispatch(vendor=kvm.vendor, operations=tuple(each_operation(kvm)))
 
 
@@ -98,9 +100,14 @@ def kvm_file_operations(subject: Subject) -> KvmFileOperations | Absent:
 
 @extracts(KvmDeviceOperations)
 def kvm_device_operations(subject: Subject) -> KvmDeviceOperations | Absent:
-    """Kinds of devices that KVM can create."""
+    """Kinds of devices that KVM can create; the first comes with a vendor's module (kvm_init, virt/kvm/kvm_main.c)."""
     kvm = find_kvm(subject.system)
-    return kvm if isinstance(kvm, Absent) else KvmDeviceOperations(slots=tuple(each_device_operation(kvm)))
+    if isinstance(kvm, Absent):
+        return kvm
+    slots = tuple(each_device_operation(kvm))
+    if not kvm.vendor and not any(slot.target.address for slot in slots):
+        return Absent(_NO_VENDOR)
+    return KvmDeviceOperations(slots=slots)
 
 
 @extracts(KvmCallbacks)
@@ -115,7 +122,7 @@ def _vendor_table(subject: Subject, kind: type[P], walk: Callable[[Kvm], Iterato
     if isinstance(kvm, Absent):
         return kvm
     if not kvm.vendor:
-        return Absent("neither kvm_amd nor kvm_intel is loaded")
+        return Absent(_NO_VENDOR)
     return kind(slots=tuple(walk(kvm)))
 
 

@@ -1,7 +1,7 @@
 """Text of the kernel and of every module against its own tables of patch sites, with nothing from outside."""
 
-from collections.abc import Iterator
-from typing import TypeGuard
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple, TypeGuard
 
 import msgspec
 import numpy as np
@@ -26,7 +26,8 @@ from hypervigil.linux.text.mechanisms import each_sites
 from hypervigil.linux.text.place import Place
 from hypervigil.linux.text.registry import Registry, read_registry
 from hypervigil.linux.text.sites import Sites, Table
-from hypervigil.linux.text.tables import dead_code, kernel_tables, module_tables
+from hypervigil.linux.text.tables import kernel_tables, module_tables
+from hypervigil.linux.text.unnamed import REPLACEMENTS, Extent, dead_code, unnamed_code
 from hypervigil.memory.symbols import Symbols
 
 _REFERENCE = "its own tables of patch sites"
@@ -38,12 +39,14 @@ def text_sites(subject: Subject) -> TextSites:
     system = subject.system
     gaps: list[Gap] = list(system.modules.gaps)
     codes = [read_code(system.kernel, *text) for text in each_text(system, gaps)]
-    registry = read_registry(system, codes)
+    described = {code.owner: _describe(system, code.owner, gaps) for code in codes}
+    copied = {owner: one.unnamed[REPLACEMENTS] for owner, one in described.items() if REPLACEMENTS in one.unnamed}
+    registry = read_registry(system, codes, copied)
     gaps += registry.gaps
     images = []
     for code in codes:
         try:
-            images.append(_image(system, registry, code, gaps))
+            images.append(_image(system, registry, code, described[code.owner], gaps))
         except EvidenceError as fault:
             gaps.append(Gap(f"text of {code.owner}", str(fault)))
     if system.kernel.symbols.losses is not None:
@@ -83,20 +86,28 @@ def _is_loading(module: Module) -> bool:
     return module.state != "live" and any(area.section is Section.INIT for area in module.areas)
 
 
-def _image(system: System, registry: Registry, code: Code, gaps: list[Gap]) -> CodeImage:
+class _Described(NamedTuple):
+    """What an object says of its own text: tables of sites, code without symbols, code that nothing runs any more."""
+
+    tables: Mapping[str, Table]
+    unnamed: Mapping[str, Extent] = {}
+    dead: tuple[Dead, ...] = ()
+
+
+def _image(system: System, registry: Registry, code: Code, described: _Described, gaps: list[Gap]) -> CodeImage:
     owner = code.owner
     symbols = system.symbols_of(owner)
     if symbols is None:
         gaps.append(Gap(f"function entries of module {owner}", "its symbols cannot be read"))
         symbols = Symbols(np.array([], np.uint64), (), "", f"module {owner}")
-    tables, dead = _tables(system, owner, gaps)
+    tables = described.tables
     said = [one for one in each_sites(Place(system, code, tables, symbols, registry)) if _kept(one, gaps)]
     gaps += missing_pages(code)
     judged = judge_sites(system, code, said, registry.probes)
     found = [*judged.deviations, *each_probe(system, code, registry.probes)]
     reported = {one.address for one in found}
     blind = owner == KERNEL and static_calls.SECTION not in tables
-    for stray in stray_branches(code, symbols, registry.landing, judged.known, dead, calls_modules=blind):
+    for stray in stray_branches(code, symbols, registry.landing, judged.known, described.dead, calls_modules=blind):
         found += _once(reported, _branch(system, code, stray))
     if is_ordered(system, owner):
         for entry in odd_entries(code, symbols, registry.landing, judged.known):
@@ -124,16 +135,22 @@ def _kept(one: Sites | Gap, gaps: list[Gap]) -> TypeGuard[Sites]:
     return True
 
 
-def _tables(system: System, owner: str, gaps: list[Gap]) -> tuple[dict[str, Table], tuple[Dead, ...]]:
+def _describe(system: System, owner: str, gaps: list[Gap]) -> _Described:
     module = system.module(owner)
     if module is None:
-        return kernel_tables(system.kernel, gaps), ()
+        return _Described(kernel_tables(system.kernel, gaps))
     try:
         places = module_sections(system.kernel, module)
     except EvidenceError as fault:
         gaps.append(Gap(f"sections of module {owner}", str(fault)))
-        places = {}
-    return module_tables(system.kernel, module, places, gaps), dead_code(module, places)
+        return _Described(module_tables(system.kernel, module, {}, gaps))
+    tables = module_tables(system.kernel, module, places, gaps)
+    try:
+        unnamed = unnamed_code(system.kernel, module, places, tables)
+    except EvidenceError as fault:
+        gaps.append(Gap(f"code without symbols of module {owner}", str(fault)))
+        return _Described(tables)
+    return _Described(tables, unnamed, dead_code(places, unnamed))
 
 
 def missing_pages(code: Code) -> Iterator[Gap]:

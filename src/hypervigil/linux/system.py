@@ -113,7 +113,11 @@ class System:
 
     def module(self, name: str) -> Module | None:
         """The module of that name, or None."""
-        return next((module for module in self.modules.items if module.name == name), None)
+        return self._modules_by_name.get(name)
+
+    @cached_property
+    def _modules_by_name(self) -> dict[str, Module]:
+        return {module.name: module for module in self.modules.items}
 
     @cached_property
     def ranges(self) -> tuple[Range, ...]:

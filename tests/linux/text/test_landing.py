@@ -85,3 +85,15 @@ def test_text_without_symbols_has_no_holes() -> None:
     system._symbols["kvm"] = None
     found = read_landing(system, Thunks((), u64(), registers()), [read_code(system.kernel, "kvm", MODULE, MODULE_END)])
     assert found.lawful("kvm", u64(MODULE_END - 1)).tolist() == [True]
+
+
+def test_nothing_leads_to_replacements_of_alternatives() -> None:
+    world = World()
+    world.put(MODULE, b"\x55" * 0x2000)
+    world.module("kvm", (MODULE, 0x100, "kvm_init"))
+    system = world.system()
+    code = read_code(system.kernel, "kvm", MODULE, MODULE_END)
+    copied = {"kvm": (MODULE + 0x100, MODULE + 0x120), "another": (TEXT, TEXT_END)}
+    found = read_landing(system, Thunks((), u64(), registers()), [code], copied)
+    where = u64(MODULE + 0xFF, MODULE + 0x100, MODULE + 0x11F, MODULE + 0x120)
+    assert found.lawful("kvm", where).tolist() == [True, False, False, True]

@@ -3,9 +3,8 @@
 from hypervigil.core.facts import Gap
 from hypervigil.facts.pointers import Section
 from hypervigil.linux.modules import Area, Module
-from hypervigil.linux.text.branches import Dead
 from hypervigil.linux.text.sites import Table
-from hypervigil.linux.text.tables import dead_code, kernel_tables, module_tables
+from hypervigil.linux.text.tables import kernel_tables, module_tables
 from tests.linux.text.world import DATA, MODULE, World
 
 RODATA = MODULE + 0x1000
@@ -82,9 +81,3 @@ def test_a_module_whose_type_is_unknown_is_a_gap() -> None:
     gaps: list[Gap] = []
     assert module_tables(World().kernel(), LOADED, PLACES, gaps) == {}
     assert [gap.what for gap in gaps] == ["tables of patch sites of module kvm"]
-
-
-def test_dead_code_and_the_init_text_that_it_led_to() -> None:
-    init = PLACES[".init.text"]
-    assert dead_code(LOADED, PLACES) == (Dead(MODULE + 0x800, MODULE + 0x880, init, init + (1 << 18)),)
-    assert dead_code(LOADED, {name: at for name, at in PLACES.items() if name != ".init.text"}) == ()

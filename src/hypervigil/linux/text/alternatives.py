@@ -5,15 +5,17 @@ replacement and ends with the lengths of both; in between its layout changed (6.
 may speak of one place: each replaces what the one before it left. What stood there at first is not kept in memory.
 """
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
 
-from hypervigil.linux.text.code import U64, Code, Mask, gather, moved
+from hypervigil.linux.text.code import U8, U64, Code, Mask, gather, moved
 from hypervigil.linux.text.instructions import each_branch, may_branch, meaning, same
 from hypervigil.linux.text.place import Place
 from hypervigil.linux.text.sites import JMP, Sites, Table, branch, column
 from hypervigil.linux.text.thunks import counted
+from hypervigil.memory.kernel import Kernel
 
 SECTION = ".altinstructions"
 
@@ -73,12 +75,7 @@ def alternatives(place: Place) -> list[Alternative]:
     Raises:
         MissingDescription: the type of its entries is not known.
     """
-    table = place.tables.get(SECTION, Table(0, b""))
-    width = place.system.kernel.type("struct alt_instr").size or _LEAST_ENTRY
-    at, distance = column(table, width, 0)
-    address = moved(at, distance)
-    replacement = moved(*column(table, width, _REPLACEMENT_AT))
-    lengths = np.frombuffer(table.data, np.uint8, len(address) * width).reshape(len(address), width)[:, -2:]
+    address, replacement, lengths = _columns(place.system.kernel, place.tables)
     merged: dict[int, list[tuple[int, int, int]]] = {}
     for row in np.flatnonzero(_sound(place.code, address, lengths[:, 0].astype(np.int64))).tolist():
         entry = (int(lengths[row, 0]), int(replacement[row]), int(lengths[row, 1]))
@@ -87,6 +84,26 @@ def alternatives(place: Place) -> list[Alternative]:
         Alternative(one, max(size for size, _, _ in entries), tuple((where, size) for _, where, size in entries))
         for one, entries in sorted(merged.items())
     ]
+
+
+def replacements(kernel: Kernel, tables: Mapping[str, Table]) -> list[tuple[int, int]]:
+    """Half-open ranges of all replacements that an object's table of alternatives names, those of init text as well.
+
+    Raises:
+        MissingDescription: the type of its entries is not known.
+    """
+    _, replacement, lengths = _columns(kernel, tables)
+    return [(at, at + size) for at, size in zip(replacement.tolist(), lengths[:, 1].tolist(), strict=True) if size]
+
+
+def _columns(kernel: Kernel, tables: Mapping[str, Table]) -> tuple[U64, U64, U8]:
+    """Addresses of the places and of their replacements, and the lengths of both, one row an entry."""
+    table = tables.get(SECTION, Table(0, b""))
+    width = kernel.type("struct alt_instr").size or _LEAST_ENTRY
+    address = moved(*column(table, width, 0))
+    replacement = moved(*column(table, width, _REPLACEMENT_AT))
+    lengths = np.frombuffer(table.data, np.uint8, len(address) * width).reshape(len(address), width)[:, -2:]
+    return address, replacement, lengths
 
 
 def _sound(code: Code, address: U64, size: "np.ndarray[tuple[int], np.dtype[np.int64]]") -> Mask:

@@ -4,6 +4,8 @@
 in the text of the object that has the table. Whoever changes the second gets control at the next such fault.
 """
 
+from collections.abc import Mapping
+
 from hypervigil.linux.text.code import moved
 from hypervigil.linux.text.place import Place
 from hypervigil.linux.text.sites import Sites, Table, column, sizes
@@ -12,6 +14,12 @@ SECTION = "__ex_table"
 
 _ENTRY = 12
 _FIXUP_AT = 4
+
+
+def targets(tables: Mapping[str, Table]) -> list[int]:
+    """Where the entries of an object's table lead."""
+    found: list[int] = moved(*column(tables.get(SECTION, Table(0, b"")), _ENTRY, _FIXUP_AT)).tolist()
+    return found
 
 
 def exception_sites(place: Place) -> Sites:

@@ -5,7 +5,7 @@ any module was loaded. No branch leads to the slack behind the last function of 
 two functions: there hooks put their stubs.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -106,13 +106,17 @@ def ranges(pairs: Iterable[tuple[int, int]]) -> Ranges:
     return Ranges(whole[:, 0].copy(), whole[:, 1].copy())
 
 
-def read_landing(system: System, thunks: Thunks, codes: Sequence[Code]) -> Landing:
+def read_landing(
+    system: System, thunks: Thunks, codes: Sequence[Code], copied: Mapping[str, tuple[int, int]] = {}
+) -> Landing:
     """Find out where branches may lead.
 
     Args:
         system: the kernel with its modules.
         thunks: its thunks.
         codes: the texts of the kernel and of its modules.
+        copied: by module, where the replacements of its alternatives stand, half-open: they are copied to their
+            places and never run where they are.
     """
     kernel = system.kernel
     try:
@@ -123,6 +127,7 @@ def read_landing(system: System, thunks: Thunks, codes: Sequence[Code]) -> Landi
     swept = sweep(kernel.memory, kernel.location.root, kernel.location.levels)
     leaves = swept.leaves
     functions = {code.owner: _functions(system, code) for code in codes}
+    functions |= {owner: _without(functions[owner], *part) for owner, part in copied.items() if owner in functions}
     modules = [found for owner, found in functions.items() if owner != KERNEL]
     gaps = (*areas.gaps, *claims.gaps, *swept.gaps, *_lost_tables(swept, areas.items))
     return Landing(
@@ -159,6 +164,12 @@ def _functions(system: System, code: Code) -> Ranges:
     highs = np.append(runs[first], np.uint64(code.end))
     kept = lows < highs
     return Ranges(lows[kept], highs[kept])
+
+
+def _without(found: Ranges, low: int, high: int) -> Ranges:
+    """The ranges with ``[low, high)`` cut out."""
+    pairs = list(zip(found.low.tolist(), found.high.tolist(), strict=True))
+    return ranges([*((a, min(b, low)) for a, b in pairs), *((max(a, high), b) for a, b in pairs)])
 
 
 def _jumped_over(code: Code, runs: U64) -> Mask:

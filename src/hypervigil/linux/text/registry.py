@@ -1,6 +1,6 @@
 """What the kernel has registered about its text, read once for all objects."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from hypervigil.core.facts import Gap
@@ -33,8 +33,8 @@ class Registry(NamedTuple):
         return (*self.tracers.gaps, *self.probes.gaps, *self.landing.gaps)
 
 
-def read_registry(system: System, codes: Sequence[Code]) -> Registry:
-    """Read all of it, given the texts of the kernel and of its modules."""
+def read_registry(system: System, codes: Sequence[Code], copied: Mapping[str, tuple[int, int]] = {}) -> Registry:
+    """Read all of it, given the texts of the kernel and of its modules, and where code that is only copied stands."""
     thunks = read_thunks(system)
-    landing = read_landing(system, thunks, codes)
+    landing = read_landing(system, thunks, codes, copied)
     return Registry(thunks, read_tracers(system.kernel), read_probes(system.kernel), landing)

@@ -27,12 +27,10 @@ from hypervigil.linux.text import (
     returns,
     static_calls,
 )
-from hypervigil.linux.text.branches import Dead
 from hypervigil.linux.text.sites import Table
 from hypervigil.memory.kernel import Kernel
 
 _MAX_TABLE = 1 << 26
-_MAX_INIT = 1 << 18
 _KERNEL = (
     (jump_labels.SECTION, "__start___jump_table", "__stop___jump_table"),
     (static_calls.SECTION, "__start_static_call_sites", "__stop_static_call_sites"),
@@ -80,19 +78,6 @@ def module_tables(kernel: Kernel, module: Module, places: Mapping[str, int], gap
     except EvidenceError as fault:
         gaps.append(Gap(f"tables of patch sites of module {module.name}", str(fault)))
     return found
-
-
-def dead_code(module: Module, places: Mapping[str, int]) -> tuple[Dead, ...]:
-    """Parts of a module's text that only its alternatives used, and where its init text was."""
-    init = places.get(".init.text")
-    if init is None:
-        return ()
-    ends = _ends(module, places)
-    return tuple(
-        Dead(places[name], ends[name], init, init + _MAX_INIT)
-        for name in (".altinstr_aux", ".altinstr_replacement")
-        if name in ends
-    )
 
 
 def _add(
