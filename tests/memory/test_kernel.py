@@ -153,6 +153,43 @@ def test_a_lost_page_of_symbols_is_told_with_the_table() -> None:
     assert kernel.symbols.address("_stext") == TEXT
 
 
+@pytest.mark.parametrize("told", [True, False])
+@pytest.mark.parametrize("at", [TEXT + PAGE_SIZE, TEXT, RODATA])
+def test_a_hole_in_the_kernel_s_image_does_not_hide_its_symbols(at: int, *, told: bool) -> None:
+    made = image()
+    if told:
+        with_lines(made, hints(made))
+    kernel = made.open(made.lime(at - TEXT + PHYSICAL))
+    assert kernel.symbols.losses is None
+    assert kernel.symbols.names == made.open().symbols.names
+    assert kernel.btf.end_id > 1
+    assert ("found by VMCOREINFO" if told else "found by scan") in kept(kernel, "kallsyms")[-1][1]
+
+
+def test_a_hole_in_the_symbols_is_a_loss() -> None:
+    made = image()
+    for index in range(4000):
+        made.name(f"filler_{index}", RODATA + 0x3000 + index % 0x1000, "r")
+    made.put_tables()
+    page = -(-made.at["kallsyms_names"] // PAGE_SIZE) * PAGE_SIZE + PAGE_SIZE - TEXT + PHYSICAL
+    kernel = made.open(made.lime(page))
+    assert kernel.symbols.losses is not None
+    assert re.search(r"; names of \d+ of \d+ symbols are lost", kept(kernel, "kallsyms")[-1][1])
+
+
+def test_types_with_a_hole_that_only_their_magic_shows_are_not_used() -> None:
+    made = image()
+    made.poke_image(made.at["kallsyms_token_table"], b"\xff" * 64)
+    strings = b"\0" + b"name\0" * 60000
+    header = b"\x9f\xeb\x01\x00" + (24).to_bytes(4, "little")
+    big = header + b"".join(n.to_bytes(4, "little") for n in (0, 0, 0, len(strings))) + strings
+    made.data += bytes(1 << 20)
+    made.data[0x40_0000 : 0x40_0000 + len(big)] = big
+    kernel = made.open(made.lime(0x41_0000))
+    with pytest.raises(MissingDescription, match=r"pages of BTF at virtual .* are not in the image"):
+        _ = kernel.btf
+
+
 def test_without_symbols_the_kernel_is_open_and_says_what_it_lacks() -> None:
     made = image()
     made.poke_image(made.at["kallsyms_token_table"], b"\xff" * 64)

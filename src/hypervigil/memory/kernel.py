@@ -21,12 +21,13 @@ from hypervigil.decode.kallsyms import (
     search_kallsyms,
     token_tables_at,
 )
+from hypervigil.decode.kallsyms_holes import Holes
 from hypervigil.decode.vmcoreinfo import VmcoreInfo
 from hypervigil.memory.foreign import architecture_of, foreign_system
+from hypervigil.memory.holes import view_over_holes
 from hypervigil.memory.locate import START_KERNEL_MAP, Location, Search, locate_kernel
 from hypervigil.memory.reader import Reader
 from hypervigil.memory.space import AddressSpace
-from hypervigil.memory.stream import range_of
 from hypervigil.memory.symbols import Losses, Symbols
 from hypervigil.memory.types import TypeCatalogue
 
@@ -308,15 +309,19 @@ def _each_btf(kernel: Kernel) -> Iterator[tuple[str, int, bytes]]:
     except EvidenceError as fault:
         kernel.why_no_types = f"BTF cannot be read at its symbols: {fault}"
     try:
-        base, data = _image_bytes(kernel, *_image_range(kernel))
+        base, view = _image_bytes(kernel, *_image_range(kernel))
     except EvidenceError:
         return
+    data = bytes(view)
     at = data.find(_BTF_MAGIC)
     while at >= 0:
         length = int.from_bytes(data[at + 16 : at + 20], "little") + int.from_bytes(data[at + 20 : at + 24], "little")
         size = length + int.from_bytes(data[at + 4 : at + 8], "little")
-        if size > 1 << 18:
-            yield f"virtual {base + at:#x}", base + at, data[at : at + min(size, MAX_BTF)]
+        found = data[at : at + min(size, MAX_BTF)]
+        if size > 1 << 18 and Holes(np.frombuffer(data, np.uint8), at, at + len(found)).any:
+            kernel.why_no_types = f"pages of BTF at virtual {base + at:#x} are not in the image"
+        elif size > 1 << 18:
+            yield f"virtual {base + at:#x}", base + at, found
         at = data.find(_BTF_MAGIC, at + 1)
 
 
@@ -330,9 +335,12 @@ def _image_range(kernel: Kernel) -> tuple[VirtAddr, VirtAddr]:
     return VirtAddr(known & ~0xFFF), VirtAddr((known & ~0xFFF) + 2 * _SCAN)
 
 
-def _image_bytes(kernel: Kernel, low: VirtAddr, high: VirtAddr) -> tuple[VirtAddr, bytes]:
-    """The kernel's image is contiguous in physical memory: read ``[low, high)`` in one piece, cut at the run's end."""
+def _image_bytes(kernel: Kernel, low: VirtAddr, high: VirtAddr) -> tuple[VirtAddr, memoryview]:
+    """The kernel's image is contiguous in physical memory: read ``[low, high)`` in one piece, cut where memory ends.
+
+    What is not there is zero pages, which whoever searches it takes for lost.
+    """
     if not START_KERNEL_MAP <= low < START_KERNEL_MAP + _KERNEL_IMAGE_SIZE:
         raise MissingDescription(f"{low:#x} does not lie in the kernel's image")
     first = kernel.space.physical(low)
-    return low, kernel.memory.read(first, min(high - low, range_of(kernel.memory, first).end - first))
+    return low, view_over_holes(kernel.memory, first, first + high - low)

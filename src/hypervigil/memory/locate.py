@@ -23,6 +23,7 @@ from hypervigil.core.report import Candidate
 from hypervigil.core.units import PAGE_SIZE, PhysAddr, VirtAddr
 from hypervigil.decode.kallsyms import KallsymsTable, search_kallsyms
 from hypervigil.decode.vmcoreinfo import VmcoreInfo, decode_vmcoreinfo
+from hypervigil.memory.holes import view_over_holes
 from hypervigil.memory.pagetable import translate
 from hypervigil.memory.reader import Reader
 from hypervigil.memory.stream import each_chunk, range_of
@@ -164,12 +165,11 @@ def _each_banner(memory: Reader) -> Iterator[PhysAddr]:
 
 
 def _window(memory: Reader, banner: PhysAddr) -> _Window:
-    limits = range_of(memory, banner)
-    low = PhysAddr(max(limits.start, banner - _AROUND) & ~(PAGE_SIZE - 1))
-    high = min(limits.end, banner + _AROUND)
-    tables = search_kallsyms(memory.view(low, high - low)).tables
+    low = PhysAddr(max(0, banner - _AROUND) & ~(PAGE_SIZE - 1))
+    view = view_over_holes(memory, low, banner + _AROUND)
+    tables = search_kallsyms(view).tables
     table = tables[0] if tables else None
-    return _Window(low, high, table, {} if table is None else table.by_name())
+    return _Window(low, low + len(view), table, {} if table is None else table.by_name())
 
 
 def _anchor(memory: Reader, window: _Window, banner: PhysAddr) -> tuple[Location | None, str]:
