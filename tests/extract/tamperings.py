@@ -149,6 +149,13 @@ def nested_operation(image: KernelImage) -> int:
     return at
 
 
+def nested_operations(image: KernelImage) -> int:
+    """A table of KVM's, and of functions, but of another kind."""
+    at = image.at["kvm_x86_ops"] + kvm_types().offset("kvm_x86_ops", "nested_ops")
+    image.poke(at, words(image.at["amd_pmu_ops"]))
+    return at
+
+
 def counters(image: KernelImage) -> int:
     at = image.at["kvm_pmu_ops"]
     image.poke(at, words(HEAP))
@@ -290,6 +297,7 @@ TAMPERINGS: dict[str, tuple[Alter, tuple[str, ...]]] = {
     "static call key": (static_call_key, ("KRN-009", "KVM-001")),
     "static call trampoline": (trampoline, ("KRN-009", "KVM-001")),
     "nested operation": (nested_operation, ("KVM-003",)),
+    "table of nested operations": (nested_operations, ("KVM-003",)),
     "performance counters": (counters, ("KVM-001", "KVM-002", "KVM-004")),
     "opcode": (opcode, ("KVM-005",)),
     "exit handler": (exit_handler, ("KVM-006",)),
