@@ -63,6 +63,13 @@ def data_in_the_user_half(image: KernelImage) -> int:
     return 0x7000_0000_0000
 
 
+def shared_table(image: KernelImage) -> int:
+    """A second entry for the tables of the modules, half a gigabyte behind their own."""
+    own = image.slot(FIRST, 2)
+    image.put(own + 8 * 255, image.get(own))
+    return (FIRST & -(1 << 21)) + 255 * (1 << 21)
+
+
 def writable_text(image: KernelImage) -> int:
     slot = image.slot(TEXT)
     image.put(slot, image.get(slot) | WRITABLE)
@@ -284,6 +291,7 @@ TAMPERINGS: dict[str, tuple[Alter, tuple[str, ...]]] = {
     "executable page in the user half": (page_in_the_user_half, ("KRN-005", "KRN-008")),
     "data in the user half": (data_in_the_user_half, ("KRN-008",)),
     "executable data": (executable_data, ("KRN-005", "KRN-006")),
+    "shared page table": (shared_table, ("KRN-008",)),
     "writable text": (writable_text, ("KRN-006", "KRN-007")),
     "text open to users": (text_for_users, ("KRN-006",)),
     "writable read-only data": (writable_rodata, ("KRN-007",)),
