@@ -359,6 +359,15 @@ def test_names_without_addresses_do_not_hide_others() -> None:
     assert table.names == tuple(name[1:] for _, name in made)
 
 
+@pytest.mark.parametrize("length", range(1, 9))
+def test_the_end_of_the_last_name_and_what_pads_it_are_no_number_of_symbols(length: int) -> None:
+    """The code of the token ``tkvm_`` is 1, and a zero behind it might be a record without codes, at offset 0."""
+    made = [(KERNEL + 64 * (i // 2), f"Tname_{i}") for i in range(20)]
+    made += [(KERNEL + 0x1000, "T" + "x" * length), (KERNEL + 0x1100, "Tmy_tkvm_")]
+    (table,) = search_kallsyms(encode(made, "6.4", lead=64).data).tables
+    assert table.names == tuple(name[1:] for _, name in made)
+
+
 def test_of_several_reasons_the_first_is_told() -> None:
     section = encode(symbols(600), "5.10")
     start, end = section.places["kallsyms_offsets"]

@@ -207,8 +207,7 @@ def decode_kallsyms(
     if candidate.rejected:
         raise DecodeError("kallsyms", candidate.rejected, candidate.anchor)
     data = as_bytes(buffer)
-    body, values = _parts(data, candidate, hint)
-    types, names = expand(data, body.stream, candidate)
+    body, values, (types, names) = _parts(data, candidate, hint)
     addresses, sequence = values.addresses, body.sequence or values.sequence
     if values.place_relative and base is not None:
         addresses = addresses + np.uint64(base % _ADDRESS_SPACE)
@@ -227,8 +226,10 @@ def decode_kallsyms(
     )
 
 
-def _parts(data: U8, candidate: TokenTables, hint: NamesHint | None) -> tuple[Body, Values]:
-    """The first names with which addresses go.
+def _parts(
+    data: U8, candidate: TokenTables, hint: NamesHint | None
+) -> tuple[Body, Values, tuple[str, tuple[str, ...]]]:
+    """The first names that can be spelled and with which addresses go; what they are is the last of the three.
 
     Raises:
         DecodeError: there are none; of several reasons, the first.
@@ -236,7 +237,8 @@ def _parts(data: U8, candidate: TokenTables, hint: NamesHint | None) -> tuple[Bo
     fault: DecodeError | None = None
     for body in _each_body(data, candidate.table[0], hint):
         try:
-            return body, find_values(data, body, candidate.index[1])
+            values = find_values(data, body, candidate.index[1])
+            return body, values, expand(data, body.stream, candidate)
         except DecodeError as error:
             fault = fault or error
     raise fault or DecodeError("kallsyms", "no names before the token table", candidate.anchor)

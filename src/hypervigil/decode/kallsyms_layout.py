@@ -191,7 +191,7 @@ def _tail_count(data: U8, at: int, end: int) -> int:
 def _tail_fits(data: U8, at: int, count: int, end: int) -> bool:
     """Whether the records after the last marker, at `at`, end where the markers begin: a quick look."""
     for _ in range((count - 1) % MARKER_STEP + 1):
-        if at + 2 > end:
+        if at + 2 > end or not data[at]:
             return False
         size = int(data[at])
         at += 1 + size if size < _BIG else 2 + (size & (_BIG - 1)) + (int(data[at + 1]) << 7)
