@@ -1,11 +1,32 @@
-"""What is given besides the right packages costs nothing where they cover everything, and accuses nobody."""
+"""What is given besides the right packages costs nothing and accuses nobody; what memory says of them hides nothing."""
 
 import pytest
 
 from tests.decode.test_tar import archive
-from tests.extract.shipment import GIVEN, KERNEL_IMAGE, RELEASE, SAMPLE, compared, deb, deviations, host, package
-from tests.linux.kernel_builder import BUILD_ID
+from tests.extract.shipment import (
+    GIVEN,
+    KERNEL,
+    KERNEL_IMAGE,
+    RELEASE,
+    SAMPLE,
+    compared,
+    deb,
+    deviations,
+    host,
+    package,
+)
+from tests.linux.kernel_builder import BUILD_ID, RODATA, RODATA_SIZE
 from tests.linux.vendor.shipped import ShippedKernel, ShippedModule
+
+
+@pytest.mark.parametrize("given", [GIVEN, (("linux.deb", package()),)])
+def test_forged_bounds_of_what_is_so_after_init_hide_no_constant(given: tuple[tuple[str, bytes], ...]) -> None:
+    image = host()
+    image.poke(KERNEL.CONSTANTS + 1, b"\xfe")
+    image.symbols |= {"__start_ro_after_init": (RODATA, "R"), "__end_ro_after_init": (RODATA + RODATA_SIZE, "R")}
+    image.put_tables()
+    _, data = compared(image, *given)
+    assert [one.address for one in deviations(data.images)] == [KERNEL.CONSTANTS + 1]
 
 
 @pytest.mark.parametrize("first", [True, False])
