@@ -15,6 +15,7 @@ from hypervigil.core.finding import Verdict
 from hypervigil.core.report import Report
 from hypervigil.core.units import PAGE_SIZE
 from hypervigil.extract.loading import Extractor, load_extractors
+from hypervigil.linux.reference import open_reference
 from hypervigil.memory.kernel import Kernel, open_kernel
 from hypervigil.memory.open import read_image
 from hypervigil.memory.reader import Reader
@@ -255,6 +256,31 @@ def test_a_mistake_while_opening_gives_a_report_all_the_same(monkeypatch: pytest
     assert len(found.faults) == 1
     assert {f.verdict for f in found.report.findings} == {Verdict.UNKNOWN}
     assert "internal error while opening the kernel" in found.report.findings[0].why
+
+
+def test_a_mistake_in_describing_the_system_costs_its_properties_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(judging, "_properties", failing)
+    found = judge_memory(host().raw(), evidence, SETTINGS)
+    assert len(found.faults) == 1
+    assert [str(p.value) for p in found.report.subject] == [
+        "internal error while describing it: ZeroDivisionError: a mistake"
+    ]
+    assert finding(found.report, "KRN-003").verdict is Verdict.HOLDS
+
+
+def test_every_evidence_has_an_id_of_its_own() -> None:
+    types = host().types.btf
+    references = tuple(open_reference(name, types) for name in ("types", "memory", "types", "types (2)", "memory"))
+    report = judge_memory(host().raw(), evidence, SETTINGS, references=references).report
+    assert [one.id for one in report.evidence] == [
+        "memory",
+        "types",
+        "memory (2)",
+        "types (2)",
+        "types (2) (2)",
+        "memory (3)",
+    ]
+    assert [one.name for one in report.evidence[1:]] == ["types", "memory", "types", "types (2)", "memory"]
 
 
 def test_a_mistake_in_the_pictures_costs_no_verdict(monkeypatch: pytest.MonkeyPatch) -> None:

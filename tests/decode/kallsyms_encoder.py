@@ -99,7 +99,7 @@ def _put_values(section: Section, made: list[tuple[int, str]], layout: str, alig
         section.put("kallsyms_addresses", b"".join(struct.pack("<Q", a) for a, _ in made), alignment)
         return
     start = len(section.data) + -len(section.data) % alignment
-    base = min(address for address, _ in made if address >= KERNEL)
+    base = min((address for address, _ in made if address >= KERNEL), default=KERNEL)
     section.put(
         "kallsyms_offsets",
         b"".join(

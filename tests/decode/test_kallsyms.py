@@ -9,6 +9,7 @@ from hypervigil.core.errors import DecodeError
 from hypervigil.core.units import PAGE_SIZE, VirtAddr
 from hypervigil.decode.kallsyms import (
     KallsymsTable,
+    NamesHint,
     decode_kallsyms,
     find_token_tables,
     search_kallsyms,
@@ -257,9 +258,137 @@ def test_whatever_pages_are_lost_nothing_false_is_read(layout: str, lost: set[in
     for page in lost:
         at = page * PAGE_SIZE
         section.data[at : at + PAGE_SIZE] = bytes(len(section.data[at : at + PAGE_SIZE]))
-    for table in search_kallsyms(section.data, VirtAddr(KERNEL)).tables:
+    for found in search_kallsyms(section.data, VirtAddr(KERNEL)).tables:
+        table = found.rebased(VirtAddr(KERNEL)) if found.base_lost else found
         assert len(table.names) == COUNT
         for position, (address, name) in enumerate(made):
             assert table.names[position] in {"", name[1:]}
             assert table.placeless[position] or int(table.addresses[position]) == address
         assert all(one.lost for one in table.contradictions)
+
+
+def _without(layout: str, *tables: str, count: int = COUNT) -> tuple[Section, list[tuple[int, str]]]:
+    """A section without every page that touches one of its tables."""
+    made = symbols(count)
+    if layout.endswith("percpu"):
+        made = [(0, "Airq_stack"), *((0x100 + 8 * i, f"Avariable_{i}") for i in range(2000)), *made]
+    section = encode(made, layout)
+    for table in tables:
+        start, end = section.places[table]
+        low, high = start & -PAGE_SIZE, -(-end // PAGE_SIZE) * PAGE_SIZE
+        section.data[low:high] = bytes(high - low)
+    return section, made
+
+
+def _agrees(table: KallsymsTable, made: list[tuple[int, str]]) -> None:
+    """Whatever the table has is what was encoded, and most is there."""
+    assert len(table.names) == len(made)
+    for position, (address, name) in enumerate(made):
+        assert table.names[position] in {"", name[1:]}
+        assert table.placeless[position] or int(table.addresses[position]) == address
+    assert table.names.count("") + int(table.placeless.sum()) < len(made) // 4
+
+
+@pytest.mark.parametrize("layout", ["5.10", "5.10-addresses", "5.10-percpu", "6.2", "6.4", "6.4-percpu", "7.0"])
+def test_without_their_number_the_names_are_counted(layout: str) -> None:
+    section, made = _without(layout, "kallsyms_num_syms")
+    (table,) = search_kallsyms(section.data, VirtAddr(KERNEL)).tables
+    assert "kallsyms_num_syms is lost: the names were counted" in [one.text for one in table.contradictions]
+    if table.base_lost:
+        assert layout in {"5.10", "5.10-percpu", "6.2"}
+        table = table.rebased(VirtAddr(KERNEL))
+    _agrees(table, made)
+    assert all(one.lost for one in table.contradictions)
+
+
+@pytest.mark.parametrize("layout", ["6.4", "6.4-percpu"])
+def test_without_its_base_a_table_can_be_placed_by_who_knows_it(layout: str) -> None:
+    section, made = _without(layout, "kallsyms_relative_base")
+    (table,) = search_kallsyms(section.data, VirtAddr(KERNEL)).tables
+    assert table.base_lost
+    assert not table.anchored
+    assert table.relative_base is None
+    assert "kallsyms_relative_base is lost" in [one.text for one in table.contradictions if one.lost]
+    placed = table.rebased(VirtAddr(KERNEL))
+    assert (placed.base_lost, placed.anchored, placed.relative_base) == (False, True, KERNEL)
+    _agrees(placed, made)
+    kept = placed.addresses[~placed.placeless]
+    assert [a for a, _ in made if a < KERNEL] == kept[kept < KERNEL].tolist()
+
+
+@pytest.mark.parametrize("count", [COUNT, COUNT + 1])
+def test_a_lost_base_is_not_taken_for_offsets_from_their_own_place(count: int) -> None:
+    section, _ = _without("6.4", "kallsyms_relative_base", count=count)
+    (table,) = search_kallsyms(section.data, VirtAddr(KERNEL)).tables
+    assert table.base_lost
+    section = encode(symbols(count), "7.0")
+    end = section.places["kallsyms_offsets"][1]
+    at = end & -PAGE_SIZE
+    section.data[at : at + PAGE_SIZE] = bytes(PAGE_SIZE)
+    (table,) = search_kallsyms(section.data, VirtAddr(KERNEL)).tables
+    assert table.layout == "offsets from their own place"
+
+
+def test_a_base_that_somebody_zeroed_is_no_other_layout() -> None:
+    section = encode(symbols(701), "6.4")
+    start, end = section.places["kallsyms_relative_base"]
+    section.data[start:end] = bytes(end - start)
+    assert search_kallsyms(section.data, VirtAddr(KERNEL)).tables == ()
+
+
+def test_a_zero_page_where_a_base_might_be_makes_no_base() -> None:
+    section = encode(symbols(COUNT), "6.4-addresses", lead=16 * PAGE_SIZE)
+    start, _ = section.places["kallsyms_num_syms"]
+    low = (start - 4 * COUNT - 8) & -PAGE_SIZE
+    for at in range(low, start - PAGE_SIZE, PAGE_SIZE):
+        section.data[at : at + PAGE_SIZE] = b"\1".ljust(PAGE_SIZE, b"\0")
+    section.data[start - PAGE_SIZE & -PAGE_SIZE : start] = bytes(start - (start - PAGE_SIZE & -PAGE_SIZE))
+    start, end = section.places["kallsyms_addresses"]
+    section.data[start:end] = np.random.default_rng(1).bytes(end - start)
+    assert search_kallsyms(section.data).tables == ()
+
+
+def test_names_without_addresses_do_not_hide_others() -> None:
+    """A number beside the right one, by one too small: the names end within 8 bytes of it, but no addresses fit."""
+    made = symbols(600)
+    made[-1] = (made[-1][0], "Tx")
+    section = encode(made, "5.10")
+    start, _ = section.places["kallsyms_names"]
+    section.data[start - 4 : start] = struct.pack("<I", len(made) - 1)
+    (table,) = search_kallsyms(section.data).tables
+    assert table.names == tuple(name[1:] for _, name in made)
+
+
+@pytest.mark.parametrize("length", range(1, 9))
+def test_the_end_of_the_last_name_and_what_pads_it_are_no_number_of_symbols(length: int) -> None:
+    """The code of the token ``tkvm_`` is 1, and a zero behind it might be a record without codes, at offset 0."""
+    made = [(KERNEL + 64 * (i // 2), f"Tname_{i}") for i in range(20)]
+    made += [(KERNEL + 0x1000, "T" + "x" * length), (KERNEL + 0x1100, "Tmy_tkvm_")]
+    (table,) = search_kallsyms(encode(made, "6.4", lead=64).data).tables
+    assert table.names == tuple(name[1:] for _, name in made)
+
+
+def test_of_several_reasons_the_first_is_told() -> None:
+    section = encode(symbols(600), "5.10")
+    start, end = section.places["kallsyms_offsets"]
+    section.data[start:end] = np.random.default_rng(1).bytes(end - start)
+    assert "no table of addresses in order" in search_kallsyms(section.data).rejected[0].rejected
+    places = section.places
+    hint = NamesHint(*(places[f"kallsyms_{name}"][0] for name in NamesHint._fields))
+    with pytest.raises(DecodeError, match="no table of addresses in order"):
+        decode_kallsyms(section.data, find_token_tables(section.data)[0], hint=hint)
+
+
+def test_without_markers_names_are_walked_where_a_hint_says() -> None:
+    section, made = _without("6.2", "kallsyms_markers", count=3 * COUNT)
+    hint = NamesHint(*(section.places[f"kallsyms_{name}"][0] for name in NamesHint._fields))
+    candidate = find_token_tables(section.data)[0]
+    table = decode_kallsyms(section.data, candidate, hint=hint)
+    _agrees(table, made)
+    assert table.ranges["kallsyms_markers"] == section.places["kallsyms_markers"]
+    assert table.ranges["kallsyms_seqs_of_names"] == section.places["kallsyms_seqs_of_names"]
+    assert "kallsyms_markers is lost: the names were walked" in [one.text for one in table.contradictions if one.lost]
+    with pytest.raises(DecodeError):
+        decode_kallsyms(section.data, candidate)
+    with pytest.raises(DecodeError):
+        decode_kallsyms(section.data, candidate, hint=hint._replace(names=hint.names + 1))

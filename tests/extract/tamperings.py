@@ -63,6 +63,13 @@ def data_in_the_user_half(image: KernelImage) -> int:
     return 0x7000_0000_0000
 
 
+def shared_table(image: KernelImage) -> int:
+    """A second entry for the tables of the modules, half a gigabyte behind their own."""
+    own = image.slot(FIRST, 2)
+    image.put(own + 8 * 255, image.get(own))
+    return (FIRST & -(1 << 21)) + 255 * (1 << 21)
+
+
 def writable_text(image: KernelImage) -> int:
     slot = image.slot(TEXT)
     image.put(slot, image.get(slot) | WRITABLE)
@@ -146,6 +153,13 @@ def exit_handler(image: KernelImage) -> int:
 def nested_operation(image: KernelImage) -> int:
     at = image.at["svm_nested_ops"]
     image.poke(at, words(image.symbols["exported_one"][0]))
+    return at
+
+
+def nested_operations(image: KernelImage) -> int:
+    """A table of KVM's, and of functions, but of another kind."""
+    at = image.at["kvm_x86_ops"] + kvm_types().offset("kvm_x86_ops", "nested_ops")
+    image.poke(at, words(image.at["amd_pmu_ops"]))
     return at
 
 
@@ -277,6 +291,7 @@ TAMPERINGS: dict[str, tuple[Alter, tuple[str, ...]]] = {
     "executable page in the user half": (page_in_the_user_half, ("KRN-005", "KRN-008")),
     "data in the user half": (data_in_the_user_half, ("KRN-008",)),
     "executable data": (executable_data, ("KRN-005", "KRN-006")),
+    "shared page table": (shared_table, ("KRN-008",)),
     "writable text": (writable_text, ("KRN-006", "KRN-007")),
     "text open to users": (text_for_users, ("KRN-006",)),
     "writable read-only data": (writable_rodata, ("KRN-007",)),
@@ -290,6 +305,7 @@ TAMPERINGS: dict[str, tuple[Alter, tuple[str, ...]]] = {
     "static call key": (static_call_key, ("KRN-009", "KVM-001")),
     "static call trampoline": (trampoline, ("KRN-009", "KVM-001")),
     "nested operation": (nested_operation, ("KVM-003",)),
+    "table of nested operations": (nested_operations, ("KVM-003",)),
     "performance counters": (counters, ("KVM-001", "KVM-002", "KVM-004")),
     "opcode": (opcode, ("KVM-005",)),
     "exit handler": (exit_handler, ("KVM-006",)),

@@ -2,13 +2,15 @@ import pytest
 
 from hypervigil.core.errors import MissingDescription
 from hypervigil.core.facts import Gap
-from hypervigil.core.units import PAGE_SIZE
+from hypervigil.core.units import PAGE_SIZE, VirtAddr
 from hypervigil.extract.protection import kernel_half, memory_protection
+from hypervigil.memory.symbols import Symbols
 from tests.extract.judged import subject
+from tests.extract.tamperings import shared_table
 from tests.linux.host_builder import host
 from tests.linux.kernel_builder import RODATA, RODATA_SIZE, TEXT, KernelImage
 from tests.linux.module_builder import FIRST
-from tests.memory.page_tables import NO_EXECUTE, PRESENT, USER, WRITABLE
+from tests.memory.page_tables import FRAME, NO_EXECUTE, PRESENT, USER, WRITABLE
 
 ACCESSED, DIRTY = 1 << 5, 1 << 6
 ALL_ZERO = "it is all zero, which this format cannot tell from missing"
@@ -142,6 +144,48 @@ def test_the_slot_of_local_descriptor_tables_is_private_by_design() -> None:
     assert len(kernel_half(subject(image)).private) == shared
     image.put(image.root + 8 * 272, 0x2067)
     assert [p.wanted for p in kernel_half(subject(image)).private] == [0x2007]
+
+
+def test_an_entry_that_shares_its_table_is_told_by_what_it_maps_and_cited() -> None:
+    image = host()
+    start = shared_table(image)
+    found = kernel_half(subject(image))
+    (one,) = found.repeated
+    slot = image.slot(FIRST, 2) + 8 * 255
+    assert (one.start, one.table) == (start, image.get(slot) & FRAME)
+    assert [(span.start, span.end) for span in one.span] == [(slot, slot + 8)]
+    assert any("forged" in gap.why for gap in found.gaps)
+
+
+@pytest.mark.parametrize("levels", [4, 5])
+def test_the_shadow_of_kasan_shares_tables_where_a_kernel_has_it(levels: int) -> None:
+    image = host(levels)
+    shadow = 0xFFFF_F000_0000_0000
+    image.map(shadow, 0x1000)
+    image.put(image.slot(shadow, 3) + 8, image.get(image.slot(shadow, 3)))
+    assert [one.start for one in kernel_half(subject(image)).repeated] == [shadow + (1 << 30)]
+    image.name("kasan_early_shadow_page", RODATA + 8, "r")
+    image.put_tables()
+    assert kernel_half(subject(image)).repeated == ()
+    shared_table(image)
+    assert len(kernel_half(subject(image)).repeated) == 1
+
+
+def test_whether_tables_may_be_shared_is_open_where_symbols_are_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    def lost(_symbols: Symbols, *names: str) -> VirtAddr | None:
+        raise MissingDescription(f"symbol {names[0]} may be lost")
+
+    image = host()
+    shadow = 0xFFFF_F000_0000_0000
+    image.map(shadow, 0x1000)
+    image.put(image.slot(shadow, 3) + 8, image.get(image.slot(shadow, 3)))
+    shared_table(image)
+    found = subject(image)
+    assert found.census.tasks.gaps == ()
+    monkeypatch.setattr(Symbols, "find", lost)
+    half = kernel_half(found)
+    assert [one.start for one in half.repeated] == [(FIRST & -(1 << 21)) + 255 * (1 << 21)]
+    assert Gap("page tables that are shared", "symbol kasan_early_shadow_pte may be lost") in half.gaps
 
 
 def test_the_users_half_is_not_compared() -> None:

@@ -16,12 +16,13 @@ OPERATIONS = ("check_processor", "vcpu_run", "handle_exit")
 def put_tables(kvm: Module, amd: Module, types: CTypes) -> None:
     """KVM's tables of functions, in the two modules."""
     nested = amd.table("svm_nested_ops", "kvm_x86_nested_ops", types, leave_nested=amd.function("svm_leave_nested"))
+    amd.table("amd_pmu_ops", "kvm_pmu_ops", types, refresh=amd.function("amd_pmu_refresh"))
     operations = {name: amd.function(f"svm_{name}") for name in OPERATIONS}
     kvm.table("kvm_x86_ops", "kvm_x86_ops", types, "d", nested_ops=nested, **operations)
-    kvm.table("kvm_pmu_ops", "kvm_pmu_ops", types, "d", refresh=amd.function("amd_pmu_refresh"))
+    kvm.table("kvm_pmu_ops", "kvm_pmu_ops", types, "d", refresh=amd.symbols["amd_pmu_refresh"][0])
     for name, target in (
         *((f"kvm_x86_{n}", a) for n, a in operations.items()),
-        ("kvm_x86_pmu_refresh", amd.function("amd_pmu_refresh")),
+        ("kvm_x86_pmu_refresh", amd.symbols["amd_pmu_refresh"][0]),
     ):
         static_call(kvm, name, target)
     handlers = [amd.function(f"exit_{reason:x}") if reason in SVM_EXITS else 0 for reason in range(_EXITS)]

@@ -91,7 +91,8 @@ KVM = {
     "kvm_device": "ops:*kvm_device_ops kvm:ptr private:ptr vm_node:list_head",
     "kvm_kernel_irqfd": "kvm:ptr wait:wait_queue_entry pt:poll_table_struct list:list_head shutdown:work_struct",
     "kvm_x86_nested_ops": "leave_nested:fn check_events:fn",
-    "kvm_x86_ops": "name:ptr check_processor:fn vcpu_run:fn handle_exit:fn nested_ops:*kvm_x86_nested_ops",
+    "kvm_x86_ops": "name:ptr check_processor:fn vcpu_run:fn handle_exit:fn nested_ops:*kvm_x86_nested_ops "
+    "pmu_ops:*kvm_pmu_ops",
     "kvm_pmu_ops": "refresh:fn reset:fn",
     "opcode": "flags:u64 u:ptr check_perm:fn",
     "x86_emulate_ops": "read_gpr:fn write_gpr:fn",

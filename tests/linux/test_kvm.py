@@ -2,9 +2,11 @@ import struct
 
 import pytest
 
+from hypervigil.checks.targets import misdirection
 from hypervigil.core.errors import MissingDescription, MissingMemory
 from hypervigil.core.facts import Absent, Gap
 from hypervigil.core.units import PAGE_SIZE
+from hypervigil.facts.pointers import Section
 from hypervigil.linux.kvm import (
     Kvm,
     each_callback,
@@ -139,12 +141,29 @@ def test_a_trampoline_that_is_neither_leads_to_itself(code: bytes) -> None:
     assert trampoline_target(image, code)[0] == image.at["__SCT__kvm_x86_handle_exit"]
 
 
-def test_before_5_18_counters_stand_behind_a_pointer() -> None:
-    image = host()
-    strings = image.at["strtab of kvm"]
+def renamed(image: KernelImage, module: str, symbol: str) -> None:
+    strings = image.at[f"strtab of {module}"]
     raw = image.peek(strings, 4096 - (strings & 0xFFF))
-    image.poke(strings + raw.index(b"\0kvm_pmu_ops\0") + 1, b"x")
-    with pytest.raises(MissingDescription, match="has no member pmu_ops"):
+    image.poke(strings + raw.index(b"\0" + symbol.encode() + b"\0") + len(symbol), b"x")
+
+
+def test_before_5_19_counters_stand_behind_a_pointer() -> None:
+    image = host()
+    renamed(image, "kvm", "kvm_pmu_ops")
+    pointer = image.at["kvm_x86_ops"] + kvm_types().offset("kvm_x86_ops", "pmu_ops")
+    image.poke(pointer, words(image.at["amd_pmu_ops"]))
+    slots = list(each_pmu_operation(kvm_of(image)))
+    assert [(s.name, s.target.symbol, s.wanted) for s in slots] == [
+        ("kvm_x86_ops.pmu_ops", "amd_pmu_ops", ("amd_pmu_ops",)),
+        ("amd_pmu_ops.refresh", "amd_pmu_refresh", ()),
+        ("amd_pmu_ops.reset", "", ()),
+    ]
+    image.poke(pointer, words(image.at["svm_nested_ops"]))
+    assert misdirection(next(each_pmu_operation(kvm_of(image))), ("kvm_amd",), (Section.RODATA,)) == (
+        "leads to svm_nested_ops [kvm_amd] instead of amd_pmu_ops"
+    )
+    renamed(image, "kvm_amd", "amd_pmu_ops")
+    with pytest.raises(MissingDescription, match="kvm_amd has no table of type struct kvm_pmu_ops whose name ends"):
         list(each_pmu_operation(kvm_of(image)))
     assert [o.name for o in each_operation(kvm_of(image))] == ["check_processor", "vcpu_run", "handle_exit"]
 

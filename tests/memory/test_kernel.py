@@ -4,10 +4,8 @@ import pytest
 
 from hypervigil.core.errors import MissingDescription, MissingMemory
 from hypervigil.core.units import PAGE_SIZE
-from hypervigil.decode.kallsyms import search_kallsyms
-from hypervigil.memory.kernel import Kernel, symbols_of
+from hypervigil.memory.kernel import Kernel
 from hypervigil.memory.open import read_image
-from tests.decode.kallsyms_encoder import encode, symbols
 from tests.linux.kernel_builder import DATA, PHYSICAL, RELEASE, RODATA, TABLES, TEXT, KernelImage, bare_kernel
 
 
@@ -119,28 +117,6 @@ def test_symbols_that_the_search_for_the_kernel_met_are_not_decoded_again() -> N
     assert "VMCOREINFO in the image" not in kernel.rests_on
 
 
-@pytest.mark.parametrize("layout", ["5.10", "6.4"])
-def test_symbols_of_a_table_with_a_lost_page_know_what_they_lack(layout: str) -> None:
-    made = symbols(6000)
-    section = encode(made, layout)
-    start, _ = section.places["kallsyms_offsets"]
-    at = (start // PAGE_SIZE + 1) * PAGE_SIZE
-    section.data[at : at + PAGE_SIZE] = bytes(PAGE_SIZE)
-    (table,) = search_kallsyms(section.data).tables
-    found = symbols_of(table, "here")
-    lost = (at - start) // 4
-    assert len(found) == len(made) - PAGE_SIZE // 4
-    assert found.address(made[lost - 1][1][1:]) == made[lost - 1][0]
-    with pytest.raises(MissingDescription, match="is lost"):
-        found.find(made[lost][1][1:])
-    edges = (made[lost - 1][0], made[lost + PAGE_SIZE // 4][0])
-    assert found.losses is not None
-    assert found.losses.ranges == (edges,)
-    assert [found.doubtful(edge + step) for edge, step in zip(edges, (-1, 1), strict=True)] == [False, False]
-    assert all(found.doubtful(edge) for edge in edges)
-    assert found.may_be_lost("no_such_symbol") == (layout == "5.10")
-
-
 def test_a_lost_page_of_symbols_is_told_with_the_table() -> None:
     made = image()
     for index in range(4000):
@@ -151,6 +127,90 @@ def test_a_lost_page_of_symbols_is_told_with_the_table() -> None:
     kernel = made.open()
     assert re.search(r"; names of \d+ of \d+ symbols are lost: pages of the table", kept(kernel, "kallsyms")[-1][1])
     assert kernel.symbols.address("_stext") == TEXT
+
+
+@pytest.mark.parametrize("told", [True, False])
+@pytest.mark.parametrize("at", [TEXT + PAGE_SIZE, TEXT, RODATA])
+def test_a_hole_in_the_kernel_s_image_does_not_hide_its_symbols(at: int, *, told: bool) -> None:
+    made = image()
+    if told:
+        with_lines(made, hints(made))
+    kernel = made.open(made.lime(at - TEXT + PHYSICAL))
+    assert kernel.symbols.losses is None
+    assert kernel.symbols.names == made.open().symbols.names
+    assert kernel.btf.end_id > 1
+    assert ("found by VMCOREINFO" if told else "found by scan") in kept(kernel, "kallsyms")[-1][1]
+
+
+def test_a_hole_in_the_symbols_is_a_loss() -> None:
+    made = image()
+    for index in range(4000):
+        made.name(f"filler_{index}", RODATA + 0x3000 + index % 0x1000, "r")
+    made.put_tables()
+    page = -(-made.at["kallsyms_names"] // PAGE_SIZE) * PAGE_SIZE + PAGE_SIZE - TEXT + PHYSICAL
+    kernel = made.open(made.lime(page))
+    assert kernel.symbols.losses is not None
+    assert re.search(r"; names of \d+ of \d+ symbols are lost", kept(kernel, "kallsyms")[-1][1])
+
+
+def test_types_with_a_hole_that_only_their_magic_shows_are_not_used() -> None:
+    made = image()
+    made.poke_image(made.at["kallsyms_token_table"], b"\xff" * 64)
+    strings = b"\0" + b"name\0" * 60000
+    header = b"\x9f\xeb\x01\x00" + (24).to_bytes(4, "little")
+    big = header + b"".join(n.to_bytes(4, "little") for n in (0, 0, 0, len(strings))) + strings
+    made.data += bytes(1 << 20)
+    made.data[0x40_0000 : 0x40_0000 + len(big)] = big
+    kernel = made.open(made.lime(0x41_0000))
+    with pytest.raises(MissingDescription, match=r"pages of BTF at virtual .* are not in the image"):
+        _ = kernel.btf
+
+
+def spread() -> KernelImage:
+    """With so many symbols that each of their tables has pages of its own."""
+    made = image()
+    for index in range(6000):
+        made.name(f"filler_{index}", RODATA + 0x3000 + index % 0x1000, "r")
+    made.put_tables()
+    return made
+
+
+def without(made: KernelImage, table: str) -> KernelImage:
+    made.poke_image(made.at[table] & -PAGE_SIZE, bytes(PAGE_SIZE))
+    return made
+
+
+@pytest.mark.parametrize("told", [True, False])
+def test_a_lost_relative_base_is_told_by_the_page_tables(*, told: bool) -> None:
+    made = without(spread(), "kallsyms_relative_base")
+    if not told:
+        made.data[made.at["vmcoreinfo"] : made.at["vmcoreinfo"] + PAGE_SIZE] = bytes(PAGE_SIZE)
+    kernel = made.open()
+    assert kernel.symbols.address("_stext") == TEXT
+    assert kernel.table is not None
+    assert kernel.table.relative_base == TEXT
+    assert "kallsyms_relative_base is lost" in kept(kernel, "kallsyms")[-1][1]
+
+
+def test_a_base_that_vmcoreinfo_contradicts_is_none() -> None:
+    made = without(spread(), "kallsyms_relative_base")
+    place = made.at["vmcoreinfo"]
+    text = bytes(made.data[place : place + PAGE_SIZE])
+    other = f"_stext)={TEXT + 0x1000:x}".encode()
+    made.data[place : place + PAGE_SIZE] = text.replace(f"_stext)={TEXT:x}".encode(), other)
+    kernel = made.open()
+    with pytest.raises(MissingDescription):
+        _ = kernel.symbols
+    assert "_stext is not where VMCOREINFO says" in kept(kernel, "kallsyms")[-1][1]
+
+
+def test_a_lost_base_without_the_top_table_s_symbol_stays_lost() -> None:
+    made = spread()
+    for name in ("init_top_pgt", "swapper_pg_dir"):
+        del made.symbols[name]
+    made.put_tables()
+    kernel = without(made, "kallsyms_relative_base").open()
+    assert re.search(r"of \d,\d+ names none is the top page table", kept(kernel, "kallsyms")[-1][1])
 
 
 def test_without_symbols_the_kernel_is_open_and_says_what_it_lacks() -> None:

@@ -183,3 +183,13 @@ def test_few_stretches_of_memory_are_searched_for_symbols() -> None:
 
 def test_memory_that_begins_with_a_partial_page_is_scanned() -> None:
     assert locate_kernel(read_image(memoryview(b"OSRELEASE=6.1.0\nPAGESIZE=4096\n"))).candidates == ()
+
+
+def test_a_hole_between_a_banner_and_its_symbols_does_not_part_them() -> None:
+    image = without_info(kernel())
+    banner = image.symbols["linux_banner"][0] - TEXT + PHYSICAL
+    search = locate_kernel(image.lime(banner + PAGE_SIZE))
+    assert search.location is not None
+    assert search.location.symbols is not None
+    assert "swapper_pg_dir" in search.location.symbols.names
+    assert search.location.root == image.root

@@ -6,8 +6,8 @@ from hypothesis import strategies as st
 from hypervigil.core.errors import MissingMemory
 from hypervigil.core.units import PAGE_SIZE, PhysAddr, VirtAddr
 from hypervigil.memory import pagetable
-from hypervigil.memory.pagetable import Sweep, sweep, translate
-from tests.memory.page_tables import LARGE, NO_EXECUTE, PRESENT, USER, WRITABLE, Image, virtual
+from hypervigil.memory.pagetable import Repeat, Sweep, sweep, translate
+from tests.memory.page_tables import FRAME, LARGE, NO_EXECUTE, PRESENT, USER, WRITABLE, Image, virtual
 
 TEXT = 0xFFFF_FFFF_8100_0000
 MIB2, GIB = 1 << 21, 1 << 30
@@ -149,37 +149,111 @@ def test_a_zero_table_is_empty_where_zero_is_zero_and_noted_where_it_may_be_miss
     assert sweep(image.lime(), image.root, 4).empty_tables == ()
 
 
-def test_a_table_that_refers_to_itself_is_walked_once_a_level() -> None:
+def test_a_table_that_refers_to_itself_is_not_walked_and_told() -> None:
     image = Image()
-    image.put(image.root + 8 * 511, image.root | PRESENT | WRITABLE)
+    image.map(TEXT, 0x1000, executable=True)
+    slot = image.root + 8 * 510
+    image.put(slot, image.root | PRESENT | WRITABLE)
     found = sweep(image.raw(), image.root, 4)
-    assert starts(found) == [0xFFFF_FFFF_FFFF_F000]
-    assert (found.tables, found.gaps) == (4, ())
+    assert starts(found) == [TEXT]
+    assert found.repeats == (Repeat(VirtAddr(0xFFFF_FF00 << 32), image.root, PhysAddr(slot)),)
+    assert [str(gap) for gap in found.gaps] == [
+        "1 entries of page tables: they lead where others do: the tables refer to themselves or are forged"
+    ]
 
 
-def test_tables_that_multiply_are_cut_off_with_a_gap(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pagetable, "_MAX_TABLES", 600)
+@pytest.mark.parametrize("level", [2, 3])
+def test_a_table_that_stands_above_itself_is_not_walked_and_told(level: int) -> None:
+    image = Image()
+    image.map(TEXT, 0x1000, executable=True)
+    above = image.get(image.slot(TEXT, 4)) & FRAME
+    slot = image.slot(TEXT, level) + 8
+    image.put(slot, above | PRESENT)
+    found = sweep(image.raw(), image.root, 4)
+    assert [(one.table, one.slot) for one in found.repeats] == [(above, slot)]
+    assert starts(found) == [TEXT]
+
+
+@pytest.mark.parametrize("level", [2, 3, 4])
+def test_a_table_to_which_two_entries_lead_is_walked_once_and_told(level: int) -> None:
+    image = Image()
+    image.map(TEXT, 0x1000, executable=True)
+    other = 0xFFFF_A000_0000_0000
+    table = image.get(image.slot(TEXT, level))
+    slot = image.slot(other, level)
+    image.put(slot, table)
+    found = sweep(image.raw(), image.root, 4)
+    assert [(one.start, one.table, one.slot) for one in found.repeats] == [
+        (TEXT & -(512 << 12 << 9 * (level - 2)), table & FRAME, image.slot(TEXT, level))
+    ]
+    assert starts(found) == [other | TEXT & (512 << 12 << 9 * (level - 2)) - 1]
+    assert len(found.gaps) == 1
+
+
+def test_two_entries_of_one_table_that_share_another_are_told_too() -> None:
+    image = Image()
+    image.map(TEXT, 0x1000, executable=True)
+    slot = image.slot(TEXT, 2)
+    image.put(slot + 8, image.get(slot))
+    image.put(slot + 16, image.get(slot))
+    found = sweep(image.raw(), image.root, 4)
+    assert [(one.start, one.slot) for one in found.repeats] == [
+        (TEXT + MIB2, slot + 8),
+        (TEXT + 2 * MIB2, slot + 16),
+    ]
+    assert starts(found) == [TEXT]
+
+
+def test_the_stacks_of_espfix_share_their_tables_lawfully() -> None:
+    image = Image()
+    stack = 0xFFFF_FF00_0000_0000
+    image.map(stack, 0x1000)
+    for level in (2, 3):
+        for index in range(1, 4):
+            image.put(image.slot(stack, level) + 8 * index, image.get(image.slot(stack, level)))
+    found = sweep(image.raw(), image.root, 4)
+    assert (found.repeats, found.gaps, found.tables) == ((), (), 4)
+    image.put(image.slot(stack, 3) + 8 * 4, image.root | PRESENT)
+    image.put(image.slot(TEXT, 3), image.get(image.slot(stack, 3)))
+    found = sweep(image.raw(), image.root, 4)
+    assert [one.start for one in found.repeats] == [stack + 4 * GIB, TEXT & -GIB]
+
+
+def test_no_more_repeats_are_told_than_one_can_read() -> None:
     image = Image()
     for index in range(512):
         image.put(image.root + 8 * index, image.root | PRESENT)
     found = sweep(image.raw(), image.root, 4)
+    assert (len(found.repeats), found.tables) == (64, 1)
+    assert [gap.what for gap in found.gaps] == ["512 entries of page tables"]
+
+
+def test_tables_that_multiply_are_cut_off_with_a_gap(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pagetable, "_MAX_TABLES", 600)
+    image = Image(1 << 23)
+    for index in range(2):
+        table = image.frame()
+        image.put(image.root + 8 * index, table | PRESENT)
+        for below in range(512):
+            image.put(table + 8 * below, image.frame() | PRESENT)
+    found = sweep(image.raw(), image.root, 4)
     assert found.tables == 600
-    refused = (512 * 512 - 87) + 87 * 512
     assert [str(gap) for gap in found.gaps] == [
-        f"{refused} page tables: more than 600 tables: the tables refer to themselves or are forged"
+        "427 page tables: more than 600 tables: the tables refer to themselves or are forged"
     ]
 
 
 def test_leaves_that_multiply_are_cut_off_with_a_gap(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pagetable, "_MAX_LEAVES", 1000)
     image = Image()
-    table = image.frame()
-    for index in range(512):
+    for index in range(4):
+        table = image.frame()
         image.put(image.root + 8 * index, table | PRESENT)
-        image.put(table + 8 * index, PRESENT | LARGE)
+        for below in range(512):
+            image.put(table + 8 * below, PRESENT | LARGE)
     found = sweep(image.raw(), image.root, 4, low=0)
     assert len(found.leaves) == 1000
-    assert [gap.what for gap in found.gaps] == [f"{512 * 512 - 1000} pages"]
+    assert [gap.what for gap in found.gaps] == [f"{4 * 512 - 1000} pages"]
 
 
 PLACES = st.tuples(

@@ -1,8 +1,11 @@
 """From an opened source to a report: the one path that every integrity use-case takes."""
 
+import itertools
 import traceback
 from collections.abc import Callable
 from typing import NamedTuple
+
+import msgspec
 
 import hypervigil
 from hypervigil.checks import load_checks
@@ -108,8 +111,8 @@ def judge_memory(
         verdict=verdict,
         exit_status=status,
         coverage=coverage_of(findings),
-        evidence=(evidence(cited), *(reference.evidence for reference in references)),
-        subject=_subject(system),
+        evidence=(evidence(cited), *_cited_as(references, memory.evidence)),
+        subject=_subject(system, faults),
         candidates=_candidates(system, facts),
         findings=findings,
         exhibits=shown,
@@ -211,9 +214,31 @@ def _cited_chunks(evidence: str, findings: tuple[Finding, ...]) -> tuple[int, ..
     return tuple(sorted(found))
 
 
-def _subject(system: System | None) -> tuple[Property, ...]:
+def _cited_as(references: tuple[Reference, ...], memory: str) -> tuple[Evidence, ...]:
+    """The references as evidence, each under an id of its own: its name, or its name and a number."""
+    taken = {memory}
+    found: list[Evidence] = []
+    for reference in references:
+        name = reference.evidence.id
+        names = itertools.chain((name,), (f"{name} ({n})" for n in itertools.count(2)))
+        free = next(one for one in names if one not in taken)
+        taken.add(free)
+        found.append(msgspec.structs.replace(reference.evidence, id=free))
+    return tuple(found)
+
+
+def _subject(system: System | None, faults: list[str]) -> tuple[Property, ...]:
+    """What is known of the system, sorted; a mistake of ours costs the properties, not the report."""
     if system is None:
         return ()
+    try:
+        return tuple(sorted(_properties(system)))
+    except Exception as fault:  # noqa: BLE001 - it is our mistake, and is told
+        faults.append(traceback.format_exc())
+        return (Property("system", f"internal error while describing it: {_named(fault)}"),)
+
+
+def _properties(system: System) -> list[Property]:
     kernel = system.kernel
     found = [Property("page table levels", str(kernel.location.levels))]
     info = kernel.location.vmcoreinfo
@@ -229,7 +254,7 @@ def _subject(system: System | None) -> tuple[Property, ...]:
         found.append(Property("modules", names or "none"))
     except EvidenceError as fault:
         found.append(Property("banner", f"unknown: {fault}"))
-    return tuple(sorted(found))
+    return found
 
 
 def _candidates(system: System | None, facts: dict[type[Fact], FactOutcome]) -> tuple[Candidate, ...]:

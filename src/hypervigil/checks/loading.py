@@ -17,6 +17,8 @@ from hypervigil.core.check import Check, CheckFunction, Metadata, check_id_of, n
 from hypervigil.core.errors import ProgramError
 
 _DOMAINS = ("kernel", "hypervisor")
+_NO_IMPORT = (ImportError, SyntaxError, NameError, AttributeError, TypeError, ValueError, LookupError, OSError)
+"""What a module raises that is half there or wrong."""
 
 
 @cache
@@ -28,14 +30,21 @@ def load_checks() -> tuple[Check, ...]:
     """
     found: dict[str, Check] = {}
     for domain in _DOMAINS:
-        package = importlib.import_module(f"{hypervigil.checks.__name__}.{domain}")
+        package = _imported(f"{hypervigil.checks.__name__}.{domain}")
         for info in pkgutil.iter_modules(package.__path__, f"{package.__name__}."):
-            subject = _load(importlib.import_module(info.name))
+            subject = _load(_imported(info.name))
             for name in (subject.id, *subject.about.aliases):
                 if name in found:
                     raise ProgramError(f"two checks are called {name}: {found[name].name} and {subject.name}")
                 found[name] = subject
     return tuple(sorted({check.id: check for check in found.values()}.values(), key=lambda c: c.id))
+
+
+def _imported(name: str) -> ModuleType:
+    try:
+        return importlib.import_module(name)
+    except _NO_IMPORT as fault:
+        raise ProgramError(f"{name} does not import: {type(fault).__name__}: {fault}") from fault
 
 
 def _load(module: ModuleType) -> Check:

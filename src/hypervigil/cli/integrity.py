@@ -39,7 +39,11 @@ def judging_options(command: F) -> F:
             help="The vendor's kernel to compare with: vmlinux or vmlinuz.",
         ),
         click.option(
-            "--package", "package", type=file, multiple=True, help="The vendor's package (.deb) to compare with."
+            "--package",
+            "package",
+            type=file,
+            multiple=True,
+            help="The vendor's package (.deb) or module to compare with.",
         ),
     ):
         command = option(command)
@@ -63,10 +67,17 @@ def options_of(
     return Options(profile=profile, as_of=as_of(moment) if moment else "", references=tuple(references))
 
 
-def judge_target(target: str, options: Options, *, quiet: bool) -> Outcome:
-    """Open and judge a target, with progress; mistakes of ours are told on standard error."""
+def judge_target(target: str, options: Options, *, quiet: bool, command: str = "integrity") -> Outcome:
+    """Open and judge a target, with progress; mistakes of ours are told on standard error.
+
+    Args:
+        target: as the user named it.
+        options: what else they asked for.
+        quiet: no progress.
+        command: what the report says was run; a bundle is judged again as `integrity`, whatever made it.
+    """
     with Steps(quiet=quiet) as steps, open_source(target) as source:
-        outcome = judge(source, options, steps)
+        outcome = judge(source, options, steps, command=command)
     tell_faults(outcome)
     return outcome
 
@@ -88,7 +99,9 @@ def tell_faults(outcome: Outcome) -> None:
 @click.argument("target")
 @judging_options
 @output_options
+@click.pass_context
 def integrity(
+    context: click.Context,
     target: str,
     *,
     package: tuple[str, ...],
@@ -109,7 +122,8 @@ def integrity(
     """
     output: Output = output_of(as_json=as_json, as_sarif=as_sarif, html_file=html_file, file=file, quiet=quiet)
     options = options_of(package, vmlinux, btf, profile, as_of)
-    return show(judge_target(target, options, quiet=quiet).report, output)
+    command = context.command.name or ""
+    return show(judge_target(target, options, quiet=quiet, command=command).report, output)
 
 
 scan = click.Command(

@@ -26,6 +26,7 @@ own place).
 """
 
 from collections import Counter
+from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
@@ -34,8 +35,9 @@ import numpy.typing as npt
 
 from hypervigil.core.errors import DecodeError
 from hypervigil.core.units import VirtAddr
-from hypervigil.decode.kallsyms_holes import I64, Mask
-from hypervigil.decode.kallsyms_layout import Body, Values, find_body, find_values, read_sequence, sequence_faults
+from hypervigil.decode.kallsyms_holes import I64, U8, Holes, Mask
+from hypervigil.decode.kallsyms_layout import Body, each_body
+from hypervigil.decode.kallsyms_rebuilt import NamesHint, rebuilt_body
 from hypervigil.decode.kallsyms_tokens import (
     Buffer,
     TokenTables,
@@ -44,6 +46,7 @@ from hypervigil.decode.kallsyms_tokens import (
     find_token_tables,
     token_tables_at,
 )
+from hypervigil.decode.kallsyms_values import Values, find_values, read_sequence, sequence_faults
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -52,6 +55,7 @@ __all__ = [
     "Contradiction",
     "KallsymsSearch",
     "KallsymsTable",
+    "NamesHint",
     "TokenTables",
     "decode_kallsyms",
     "find_token_tables",
@@ -60,6 +64,8 @@ __all__ = [
 ]
 
 _ADDRESS_SPACE = 1 << 64
+_MAX_BODIES = 8
+_RELATIVE_BASE = "kallsyms_relative_base"
 
 
 class Contradiction(NamedTuple):
@@ -81,18 +87,21 @@ class KallsymsTable(msgspec.Struct, frozen=True, eq=False):
 
     Attributes:
         addresses: uint64, one a symbol. Absolute per-CPU symbols have small values. When `anchored` is
-            false these are distances from the start of the buffer, modulo 2**64: see `rebased`.
+            false these are distances, modulo 2**64, from the start of the buffer, or from the relative base where that
+            is lost (`base_lost`): see `rebased`.
         names: one a symbol, latin-1, without the type letter; the same name may occur more than once. Empty where it
             is lost.
         types: one letter a symbol, as nm(1) has them.
         layout: how the table was recognised, for the analyst.
-        relative_base: `kallsyms_relative_base` as found, relocated by KASLR; None where the layout has none.
+        relative_base: `kallsyms_relative_base` as found, relocated by KASLR; None where the layout has none, or it is
+            lost.
         anchored: whether `addresses` are virtual addresses.
         ranges: half-open buffer range of each table, by the kernel's name for it.
         contradictions: what in the tables does not fit the rest, or is lost; empty for what a build made.
         placeless: symbols whose address is lost; their `addresses` mean nothing.
         sequence: positions of the symbols in the order of their names (strcmp), -1 where that is lost; None where the
             layout has no such table.
+        fixed: where the relative base is lost: symbols whose value does not count from it.
     """
 
     addresses: npt.NDArray[np.uint64]
@@ -105,6 +114,12 @@ class KallsymsTable(msgspec.Struct, frozen=True, eq=False):
     contradictions: tuple[Contradiction, ...]
     placeless: Mask
     sequence: I64 | None
+    fixed: Mask | None = None
+
+    @property
+    def base_lost(self) -> bool:
+        """Whether the addresses count from a relative base that is lost."""
+        return self.fixed is not None and not self.anchored
 
     def place_of(self, position: int) -> int:
         """Buffer offset of what the table says of the address of the symbol at a position."""
@@ -131,7 +146,7 @@ class KallsymsTable(msgspec.Struct, frozen=True, eq=False):
         return found
 
     def rebased(self, base: VirtAddr) -> "KallsymsTable":
-        """The same table with virtual addresses, given the virtual address of the start of the buffer.
+        """The same table with virtual addresses, given the virtual address from which the distances count.
 
         Raises:
             ValueError: the table has virtual addresses already.
@@ -139,7 +154,10 @@ class KallsymsTable(msgspec.Struct, frozen=True, eq=False):
         if self.anchored:
             raise ValueError("the table is anchored already")
         addresses = self.addresses + np.uint64(base % _ADDRESS_SPACE)
-        return msgspec.structs.replace(self, addresses=addresses, anchored=True)
+        if self.fixed is None:
+            return msgspec.structs.replace(self, addresses=addresses, anchored=True)
+        addresses = np.where(self.fixed, self.addresses, addresses)
+        return msgspec.structs.replace(self, addresses=addresses, anchored=True, relative_base=base)
 
 
 class KallsymsSearch(msgspec.Struct, frozen=True, eq=False):
@@ -172,13 +190,16 @@ def search_kallsyms(buffer: Buffer, base: VirtAddr | None = None) -> KallsymsSea
     return KallsymsSearch(tuple(tables), tuple(rejected))
 
 
-def decode_kallsyms(buffer: Buffer, candidate: TokenTables, base: VirtAddr | None = None) -> KallsymsTable:
+def decode_kallsyms(
+    buffer: Buffer, candidate: TokenTables, base: VirtAddr | None = None, hint: NamesHint | None = None
+) -> KallsymsTable:
     """Decode the symbol table that a pair of token tables belongs to.
 
     Args:
         buffer: contiguous bytes that begin at an address divisible by 8 and hold all the tables.
         candidate: from `find_token_tables` or `token_tables_at` over the same buffer.
         base: virtual address of the first byte, used by the layout of 7.0 and newer only.
+        hint: where the names begin, used only where the markers are lost.
 
     Raises:
         DecodeError: the candidate was rejected, or what lies around it is no symbol table.
@@ -186,9 +207,7 @@ def decode_kallsyms(buffer: Buffer, candidate: TokenTables, base: VirtAddr | Non
     if candidate.rejected:
         raise DecodeError("kallsyms", candidate.rejected, candidate.anchor)
     data = as_bytes(buffer)
-    body = find_body(data, candidate.table[0])
-    values = find_values(data, body, candidate.index[1])
-    types, names = expand(data, body.stream, candidate)
+    body, values, (types, names) = _parts(data, candidate, hint)
     addresses, sequence = values.addresses, body.sequence or values.sequence
     if values.place_relative and base is not None:
         addresses = addresses + np.uint64(base % _ADDRESS_SPACE)
@@ -198,12 +217,45 @@ def decode_kallsyms(buffer: Buffer, candidate: TokenTables, base: VirtAddr | Non
         types=types,
         layout=values.how,
         relative_base=None if values.base is None else VirtAddr(values.base),
-        anchored=base is not None or not values.place_relative,
+        anchored=values.fixed is None and (base is not None or not values.place_relative),
         ranges=_ranges(candidate, body, values),
         contradictions=(*_contradictions(data, body, values, types), *_losses(data, body, values)),
         placeless=values.lost,
         sequence=None if sequence is None else read_sequence(data, sequence, body.count),
+        fixed=values.fixed,
     )
+
+
+def _parts(
+    data: U8, candidate: TokenTables, hint: NamesHint | None
+) -> tuple[Body, Values, tuple[str, tuple[str, ...]]]:
+    """The first names that can be spelled and with which addresses go; what they are is the last of the three.
+
+    Raises:
+        DecodeError: there are none; of several reasons, the first.
+    """
+    fault: DecodeError | None = None
+    for body in _each_body(data, candidate.table[0], hint):
+        try:
+            values = find_values(data, body, candidate.index[1])
+            return body, values, expand(data, body.stream, candidate)
+        except DecodeError as error:
+            fault = fault or error
+    raise fault or DecodeError("kallsyms", "no names before the token table", candidate.anchor)
+
+
+def _each_body(data: U8, table: int, hint: NamesHint | None) -> "Iterator[Body]":
+    """The names that markers tell, then those that a hint tells."""
+    fault: DecodeError | None = None
+    try:
+        yield from islice(each_body(data, table), _MAX_BODIES)
+    except DecodeError as error:
+        fault = error
+    body = None if hint is None else rebuilt_body(data, table, hint)
+    if body is not None:
+        yield body
+    elif fault is not None:
+        raise fault
 
 
 def _ranges(candidate: TokenTables, body: Body, values: Values) -> dict[str, tuple[int, int]]:
@@ -217,13 +269,13 @@ def _ranges(candidate: TokenTables, body: Body, values: Values) -> dict[str, tup
         values.name: values.range,
     }
     if values.base_range is not None:
-        ranges["kallsyms_relative_base"] = values.base_range
+        ranges[_RELATIVE_BASE] = values.base_range
     if sequence is not None:
         ranges["kallsyms_seqs_of_names"] = sequence
     return ranges
 
 
-def _contradictions(data: npt.NDArray[np.uint8], body: Body, values: Values, types: str) -> tuple[Contradiction, ...]:
+def _contradictions(data: U8, body: Body, values: Values, types: str) -> tuple[Contradiction, ...]:
     start, end = values.range
     width = (end - start) // body.count
     found = [
@@ -237,7 +289,7 @@ def _contradictions(data: npt.NDArray[np.uint8], body: Body, values: Values, typ
     return tuple(found)
 
 
-def _losses(data: npt.NDArray[np.uint8], body: Body, values: Values) -> "Iterator[Contradiction]":
+def _losses(data: U8, body: Body, values: Values) -> "Iterator[Contradiction]":
     """What is lost of the tables, a sentence for each."""
     sequence = body.sequence or values.sequence
     lost_places = np.zeros(0, np.bool_) if sequence is None else read_sequence(data, sequence, body.count) < 0
@@ -249,3 +301,9 @@ def _losses(data: npt.NDArray[np.uint8], body: Body, values: Values) -> "Iterato
         if lost.any():
             text = f"{what} of {int(lost.sum())} of {body.count} symbols are lost: pages of the table are all zero"
             yield Contradiction(text, at, lost=True)
+    if Holes(data, *body.markers).hit(*body.markers):
+        yield Contradiction("kallsyms_markers is lost: the names were walked", body.markers[0], lost=True)
+    if Holes(data, *body.num_syms).hit(*body.num_syms):
+        yield Contradiction("kallsyms_num_syms is lost: the names were counted", body.num_syms[0], lost=True)
+    if values.fixed is not None and values.base_range is not None:
+        yield Contradiction(f"{_RELATIVE_BASE} is lost", values.base_range[0], lost=True)

@@ -1,8 +1,8 @@
-"""Where the tables of a kallsyms section lie around its token tables, judged by consistency alone.
+"""Where the names and markers of a kallsyms section lie before its token tables, judged by consistency alone.
 
-The layouts and their sources are in `hypervigil.decode.kallsyms`; this module finds them. Offsets are
-byte offsets in the buffer; the buffer begins at an address divisible by 8, so that alignment can be told
-from an offset.
+The layouts and their sources are in `hypervigil.decode.kallsyms`; the addresses are found by
+`hypervigil.decode.kallsyms_values`. Offsets are byte offsets in the buffer; the buffer begins at an address divisible
+by 8, so that alignment can be told from an offset.
 """
 
 from itertools import islice
@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING
 
 import msgspec
 import numpy as np
-import numpy.typing as npt
 
 from hypervigil.core.errors import DecodeError
-from hypervigil.decode.kallsyms_holes import I64, U8, Holes, Mask
-from hypervigil.decode.kallsyms_tokens import MARKER_STEP, NameStream, walk_names
+from hypervigil.decode.kallsyms_holes import I64, U8, Holes
+from hypervigil.decode.kallsyms_tokens import MARKER_STEP, NameStream, skip_block, walk_names
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,14 +25,14 @@ _MIN_BLOCK = 2 * MARKER_STEP  # a length byte and a code each
 _MAX_BLOCK = 515 * MARKER_STEP  # two length bytes and 513 uncompressed characters each
 _MAX_NAMES = 1 << 24  # bytes
 _MAX_PLACES = 1024
+_MAX_STARTS = 8192
 _MAX_TRIES = 16
 _ALIGNMENT = 8
 _BIG = 0x80
 _SEQUENCE_ENTRY = 3
-_KERNEL_HALF = 0xFFFF_8000_0000_0000
 _TELLING = 8  # so many blocks of names that end where the next begins are no accident
-_TOLERATED = 64  # one entry in so many may be out of order: tampering, not another layout
-_PERCPU = "absolute per-CPU values"
+_WITNESSES = 64  # so many blocks are asked where the names begin
+_MAX_AGREED = 1024
 
 
 class Body(msgspec.Struct, frozen=True, eq=False):
@@ -57,40 +56,13 @@ class Body(msgspec.Struct, frozen=True, eq=False):
     stream: NameStream
 
 
-class Values(msgspec.Struct, frozen=True, eq=False):
-    """The addresses of the symbols.
-
-    Attributes:
-        addresses: uint64; relative to the start of the buffer, modulo 2**64, when `place_relative`.
-        name: the kernel's name of the table, `kallsyms_offsets` or `kallsyms_addresses`.
-        range: half-open buffer range of the table.
-        base: value of `kallsyms_relative_base`, None where the layout has none.
-        base_range: where it lies.
-        sequence: `kallsyms_seqs_of_names` when it follows the values, else None.
-        place_relative: whether each value counts from its own place.
-        lost: symbols whose value is lost.
-        unsorted: positions that are out of order, ascending; few, or the layout would not have been accepted.
-        how: how it was recognised.
-    """
-
-    addresses: npt.NDArray[np.uint64]
-    name: str
-    range: tuple[int, int]
-    base: int | None = None
-    base_range: tuple[int, int] | None = None
-    sequence: tuple[int, int] | None = None
-    place_relative: bool = False
-    lost: Mask = msgspec.field(default_factory=lambda: np.zeros(0, np.bool_))
-    unsorted: tuple[int, ...] = ()
-    how: str = ""
-
-
-def find_body(data: U8, table: int) -> Body:
-    """The names and markers that end before the token table at buffer offset `table`.
+def each_body(data: U8, table: int) -> "Iterator[Body]":
+    """All names and markers that end before the token table at buffer offset `table`, the most likely first.
 
     Raises:
         DecodeError: no markers there agree with any names before them.
     """
+    found = False
     fault = DecodeError("kallsyms_markers", "nothing before the token table fits as markers and names", table)
     for start, count in islice(_marker_tables(data, table), _MAX_TRIES):
         markers = data[start : start + 4 * count].view("<u4").astype(np.int64)
@@ -100,70 +72,27 @@ def find_body(data: U8, table: int) -> Body:
             except DecodeError as error:
                 fault = error
                 continue
-            return Body(
+            found = True
+            yield Body(
                 count=symbols,
                 num_syms=(num_syms, num_syms + 4),
                 names=(names, stream.end),
                 markers=(start, start + 4 * count),
-                sequence=_sequence_between(start + 4 * count, table, symbols),
+                sequence=sequence_between(start + 4 * count, table, symbols),
                 stream=stream,
             )
-    raise fault
+    if not found:
+        raise fault
 
 
-def find_values(data: U8, body: Body, index_end: int) -> Values:
-    """The addresses of the symbols, before num_syms or after the token index that ends at `index_end`.
+def sequence_between(begin: int, table: int, count: int) -> tuple[int, int] | None:
+    """The range of `kallsyms_seqs_of_names` where it lies between the markers and the tokens, None where it does not.
 
-    Raises:
-        DecodeError: no table at any of the five places is in order.
+    Args:
+        begin: buffer offset just past the markers.
+        table: buffer offset of the token table.
+        count: number of symbols.
     """
-    for values in _value_tables(data, body, index_end):
-        lost = _lost_values(data, values.range, body.count)
-        kept = np.flatnonzero(~lost)
-        if len(kept) <= body.count // 2:
-            continue
-        order = (values.addresses.view(np.int64) if values.place_relative else values.addresses)[kept]
-        unsorted = np.flatnonzero(order[1:] < order[:-1]) + 1
-        if len(unsorted) <= body.count // _TOLERATED:
-            misplaced = tuple(kept[list(_misplaced(order, unsorted))].tolist())
-            return msgspec.structs.replace(values, unsorted=misplaced, lost=lost)
-    raise DecodeError("kallsyms_offsets", "no table of addresses in order before or after the names", index_end)
-
-
-def _misplaced(order: npt.NDArray[np.generic], drops: npt.NDArray[np.intp]) -> tuple[int, ...]:
-    """Of each position whose value is below the one before, which of the two is misplaced.
-
-    Without a value that is too high the others are in order; a value that is too low is out of order itself.
-    """
-    before = np.maximum(drops - 2, 0)
-    spikes = (drops > 1) & (order[drops] >= order[before])  # type: ignore[operator] # numbers of either sign
-    return tuple(sorted(set((drops - spikes).tolist())))
-
-
-def _lost_values(data: U8, where: tuple[int, int], count: int) -> Mask:
-    """Which of `count` entries of a table have a byte in a hole."""
-    width = (where[1] - where[0]) // count
-    starts = where[0] + width * np.arange(count, dtype=np.int64)
-    return Holes(data, *where).touch(starts, starts + width)
-
-
-def read_sequence(data: U8, where: tuple[int, int], count: int) -> I64:
-    """The three-byte big-endian numbers at `where`: positions of symbols in the order of their names, -1 if lost."""
-    raw = data[where[0] : where[1]].reshape(-1, _SEQUENCE_ENTRY).astype(np.int64)
-    numbers = (raw[:, 0] << 16) | (raw[:, 1] << 8) | raw[:, 2]
-    numbers[_lost_values(data, where, count)] = -1
-    return numbers
-
-
-def sequence_faults(data: U8, where: tuple[int, int], count: int) -> int:
-    """How many of `count` symbols a sequence certainly leaves out."""
-    numbers = read_sequence(data, where, count)
-    seen = np.zeros(count, bool)
-    seen[numbers[(numbers >= 0) & (numbers < count)]] = True
-    return max(0, count - int(seen.sum()) - int((numbers < 0).sum()))
-
-
-def _sequence_between(begin: int, table: int, count: int) -> tuple[int, int] | None:
     begin = _up(begin, 8)
     return (begin, begin + 3 * count) if table - begin >= _SEQUENCE_ENTRY * count else None
 
@@ -215,85 +144,58 @@ def _name_tables(data: U8, end: int, markers: I64) -> "Iterator[tuple[int, int, 
     ]
     yield from (place for place in places if _tail_fits(data, place[0] + last, place[1], end))
     if blocks >= _TELLING:
-        holes = Holes(data, low, end)
+        holes = Holes(data, low - 8, end)
         yield from (place for place in places if holes.hit(place[0] + last, end))
+        yield from _counted(data, np.arange(low, high, 4), holes, end, markers)
+
+
+def _counted(data: U8, starts: I64, holes: Holes, end: int, markers: I64) -> "Iterator[tuple[int, int, int]]":
+    """As `_name_tables`, where num_syms is in a hole: whole blocks tell where the names begin, the last how many.
+
+    Args:
+        data: the buffer.
+        starts: where the names may begin.
+        holes: what is lost before the markers.
+        end: buffer offset of the markers.
+        markers: the markers.
+    """
+    starts = starts[holes.touch(starts - 8, starts)][-_MAX_STARTS:]
+    if not len(starts):
+        return
+    edges = int(starts[0]) + markers[:-1], int(starts[-1]) + markers[1:]
+    sound = np.flatnonzero(~holes.touch(*edges))
+    if len(sound) < _TELLING // 2:
+        return
+    for asked, block in enumerate(sound[:: -(len(sound) // _WITNESSES + 1)].tolist()):
+        starts = starts[skip_block(data, starts + markers[block]) == starts + markers[block + 1]]
+        if len(starts) <= 1 or (asked and len(starts) > _MAX_AGREED):
+            break
+    for names in starts[::-1][:_MAX_AGREED].tolist():
+        count = _tail_count(data, names + int(markers[-1]), end)
+        if count:
+            yield names, (len(markers) - 1) * MARKER_STEP + count, names - (4 if names % 8 else 8)
+
+
+def _tail_count(data: U8, at: int, end: int) -> int:
+    """How many records there are from the last marker, at `at`, to where the markers begin; 0 if they do not fit."""
+    for count in range(MARKER_STEP + 1):
+        if 0 <= end - at < _ALIGNMENT and not data[at:end].any():
+            return count
+        if at + 2 > end or not data[at]:
+            return 0
+        size = int(data[at])
+        at += 1 + size if size < _BIG else 2 + (size & (_BIG - 1)) + (int(data[at + 1]) << 7)
+    return 0
 
 
 def _tail_fits(data: U8, at: int, count: int, end: int) -> bool:
     """Whether the records after the last marker, at `at`, end where the markers begin: a quick look."""
     for _ in range((count - 1) % MARKER_STEP + 1):
-        if at + 2 > end:
+        if at + 2 > end or not data[at]:
             return False
         size = int(data[at])
         at += 1 + size if size < _BIG else 2 + (size & (_BIG - 1)) + (int(data[at + 1]) << 7)
     return 0 <= end - at < _ALIGNMENT
-
-
-def _value_tables(data: U8, body: Body, index_end: int) -> "Iterator[Values]":
-    """All tables of addresses that may be there; the ones that are hard to mistake come first."""
-    count, before, after = body.count, body.num_syms[0], _up(index_end, 4)
-    yield from _based(data, (before - 8 - 4 * count) & ~7, before - 8, count)
-    yield from _plain(data, before - 8 * count, count)
-    base = _up(after + 4 * count, 8)
-    for values in _based(data, after, base, count):
-        yield msgspec.structs.replace(values, sequence=_room(data, base + 8, count))
-    for values in _plain(data, _up(after, 8), count):
-        yield msgspec.structs.replace(values, sequence=_room(data, values.range[1], count))
-    yield from _placed(data, after, count)
-
-
-def _based(data: U8, start: int, base_at: int, count: int) -> "Iterator[Values]":
-    """32-bit offsets from a relative base, with and without the rule for per-CPU symbols."""
-    if start < 0 or base_at + 8 > len(data):
-        return
-    base = int(data[base_at : base_at + 8].view("<u8")[0])
-    if base < _KERNEL_HALF:
-        return
-    offsets = data[start : start + 4 * count].view("<u4").astype(np.uint64)
-    relative = Values(
-        np.uint64(base) + offsets,
-        "kallsyms_offsets",
-        (start, start + 4 * count),
-        base=base,
-        base_range=(base_at, base_at + 8),
-        how="offsets from a relative base",
-    )
-    yield relative
-    signed = offsets >> np.uint64(31) != 0
-    percpu = np.where(signed, np.uint64(base) + (np.uint64(0xFFFF_FFFF) - offsets), offsets)
-    yield msgspec.structs.replace(relative, addresses=percpu, how=f"{relative.how}, {_PERCPU}")
-
-
-def _plain(data: U8, start: int, count: int) -> "Iterator[Values]":
-    """64-bit addresses (CONFIG_KALLSYMS_BASE_RELATIVE=n, gone in 6.11)."""
-    if start < 0 or start + 8 * count > len(data):
-        return
-    addresses = data[start : start + 8 * count].view("<u8").astype(np.uint64)
-    if int(addresses.max()) >= _KERNEL_HALF:
-        yield Values(addresses, "kallsyms_addresses", (start, start + 8 * count), how="addresses")
-
-
-def _placed(data: U8, start: int, count: int) -> "Iterator[Values]":
-    """32-bit offsets from their own place; only the sequence that follows can confirm them, so it must."""
-    sequence = _room(data, start + 4 * count, count)
-    if sequence is None or sequence_faults(data, sequence, count) > count // _TOLERATED:
-        return
-    offsets = data[start : start + 4 * count].view("<i4").astype(np.int64)
-    addresses = offsets + start + 4 * np.arange(count, dtype=np.int64)
-    yield Values(
-        addresses.view(np.uint64),
-        "kallsyms_offsets",
-        (start, start + 4 * count),
-        sequence=sequence,
-        place_relative=True,
-        how="offsets from their own place",
-    )
-
-
-def _room(data: U8, start: int, count: int) -> tuple[int, int] | None:
-    """The range of a sequence of `count` symbols at `start`, if the buffer reaches that far."""
-    end = start + _SEQUENCE_ENTRY * count
-    return (start, end) if end <= len(data) else None
 
 
 def _up(offset: int, alignment: int) -> int:

@@ -203,6 +203,15 @@ def _lost_records(first: I64, length: I64, edges: I64, damaged: npt.NDArray[np.i
     return lost
 
 
+def skip_block(data: U8, at: I64) -> I64:
+    """Where the walks end that begin at buffer offsets `at` and go over the records between two markers."""
+    limit = len(data) - 2
+    for _ in range(MARKER_STEP):
+        first, length = _records(data, np.minimum(at, limit))
+        at = first + length
+    return at
+
+
 def _records(data: U8, at: I64) -> tuple[I64, I64]:
     """Where the codes of the records at `at` begin, and how many there are."""
     size = data[at].astype(np.int64)

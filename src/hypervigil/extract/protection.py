@@ -4,17 +4,24 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from hypervigil.core.errors import EvidenceError
+from hypervigil.core.errors import EvidenceError, MissingDescription
 from hypervigil.core.facts import Gap
 from hypervigil.core.units import PAGE_SIZE, PhysAddr, VirtAddr
 from hypervigil.extract.loading import Subject, extracts
-from hypervigil.facts.kernel import KernelHalf, MemoryProtection, PrivateEntry, ProtectedRange, UserHalfEntry
+from hypervigil.facts.kernel import (
+    KernelHalf,
+    MemoryProtection,
+    PrivateEntry,
+    ProtectedRange,
+    RepeatedTable,
+    UserHalfEntry,
+)
 from hypervigil.facts.pointers import Section
 from hypervigil.linux.members import number
 from hypervigil.linux.system import System
 from hypervigil.linux.tasks import Task
 from hypervigil.memory.locate import START_KERNEL_MAP
-from hypervigil.memory.pagetable import Leaves, sweep
+from hypervigil.memory.pagetable import Leaves, Sweep, sweep
 
 _MASK = PAGE_SIZE - 1
 _ENTRY = 8
@@ -22,6 +29,15 @@ _HALF = 256
 _PRESENT = 1
 _COMPARED_BITS = np.uint64(0x800F_FFFF_FFFF_F007)  # no-execute, frame, user, writable, present
 _LDT_SLOT = 272  # LDT_PGD_ENTRY, private to each process under page table isolation (arch/x86/kernel/ldt.c)
+
+
+_SHADOW = {
+    4: (0xFFFF_EC00_0000_0000, 0xFFFF_FC00_0000_0000),
+    5: (0xFFDF_0000_0000_0000, 0xFFFF_FC00_0000_0000),
+}
+"""KASAN's shadow by levels of the page tables (Documentation/arch/x86/x86_64/mm.rst)."""
+
+_SHADOW_TABLES = ("kasan_early_shadow_pte", "kasan_early_shadow_page")
 
 
 @extracts(MemoryProtection)
@@ -96,12 +112,28 @@ def kernel_half(subject: Subject) -> KernelHalf:
             compared += 1
         except EvidenceError as fault:
             gaps.append(Gap(f"page table of {task.name}", str(fault)))
+    swept = sweep(kernel.memory, kernel.location.root, kernel.location.levels)
+    gaps += swept.gaps
     return KernelHalf(
         compared=compared,
         private=tuple(private),
         user_half=tuple(_user_half(subject, top)),
+        repeated=tuple(_repeated(subject.system, swept, gaps)),
         gaps=tuple(sorted(set(gaps))),
     )
+
+
+def _repeated(system: System, swept: Sweep, gaps: list[Gap]) -> Iterator[RepeatedTable]:
+    """Tables that are shared. KASAN, if a kernel has it, maps what needs no shadow by the same few ones."""
+    try:
+        kasan = any(system.kernel.symbols.find(name) is not None for name in _SHADOW_TABLES)
+    except MissingDescription as fault:
+        kasan = True
+        gaps += [Gap("page tables that are shared", str(fault))] if swept.repeats else []
+    low, high = _SHADOW[system.kernel.location.levels]
+    for one in swept.repeats:
+        if not (kasan and low <= one.start < high):
+            yield RepeatedTable(start=one.start, table=one.table, span=system.kernel.memory.spans(one.slot, _ENTRY))
 
 
 def _user_half(subject: Subject, top: bytes) -> Iterator[UserHalfEntry]:

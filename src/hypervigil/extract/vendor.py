@@ -112,25 +112,29 @@ class _Run:
         return [read_code(self.system.kernel, *text) for text in each_text(self.system, self.text_gaps)]
 
     def read(self, source: Source) -> None:
-        """Compare with one file. Another build of a module beside matching ones is a change; else it is refused."""
-        proven = False
+        """Compare with one file. Another build of a module beside matching ones is a change; else it is refused.
+
+        Matching modules prove nothing beside another kernel: packages of two revisions share what did not change.
+        """
+        matched = False
         others: list[Mismatch] = []
         failures: list[Failure] = []
         for said in each_match(self.system, source):
             if isinstance(said, Match):
-                proven = True
+                matched = True
                 self._compare(said)
             elif isinstance(said, Mismatch):
                 others.append(said)
             else:
                 failures.append(said)
         self.refused += [Gap(one.label, f"{one.name}: {one.why}" if one.name else one.why) for one in failures]
-        if proven:
+        wrong = next((other for other in others if other.name == KERNEL or not matched), None)
+        if wrong is not None:
+            self.refused.append(Gap(source.label, str(wrong)))
+        else:
             for other in others:
                 self._impostor(other)
-        elif others:
-            self.refused.append(Gap(source.label, str(others[0])))
-        elif not failures:
+        if not (matched or others or failures):
             self.of_no_use.append(f"{source.label}, which has neither a kernel nor a module that is loaded")
 
     def _compare(self, match: Match) -> None:
@@ -193,17 +197,23 @@ class _Run:
             self.text.append(CodeImage(name=other.name, reference=other.label, compared=1, deviations=(found,)))
 
     def outcome(self) -> _Outcome | str:
-        """What was compared; every file that gave nothing is a gap, or the reason if none gave anything."""
+        """What was compared.
+
+        A file that could not be used is a gap while anything is not covered, else only named; if none gave anything,
+        they are the reason.
+        """
         if not self.text:
             why = "; ".join([*(str(gap) for gap in self.refused), *self.of_no_use])
             return why or "nothing was given that text could be compared with"
         known = {KERNEL, *(module.name for module in self.system.modules.items)}
         covered = {image.name for image in (*self.text, *self.data)}
         lacking = [Gap(name, _NOT_COVERED) for name in known - covered]
+        refused = self.refused if lacking else []
+        spare = [] if lacking else [str(gap) for gap in self.refused]
         return _Outcome(
             tuple(sorted(self.text, key=_by_name)),
             tuple(sorted(self.data, key=_by_name)),
-            tuple(sorted({*self.text_gaps, *self.refused, *lacking})),
-            tuple(sorted({*self.data_gaps, *self.refused, *lacking})),
-            tuple(self.of_no_use),
+            tuple(sorted({*self.text_gaps, *refused, *lacking})),
+            tuple(sorted({*self.data_gaps, *refused, *lacking})),
+            (*self.of_no_use, *spare),
         )

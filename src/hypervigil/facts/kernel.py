@@ -169,6 +169,20 @@ class UserHalfEntry(msgspec.Struct, frozen=True, kw_only=True):
     span: tuple[Span, ...]
 
 
+class RepeatedTable(msgspec.Struct, frozen=True, kw_only=True):
+    """An entry of the page tables, for virtual addresses from `start` on, whose table another entry leads to as well.
+
+    Attributes:
+        start: virtual address.
+        table: physical address of that table.
+        span: the entry.
+    """
+
+    start: int
+    table: int
+    span: tuple[Span, ...]
+
+
 class KernelHalf(Fact, kw_only=True, frozen=True):
     """The kernel's half of every process's page tables.
 
@@ -176,11 +190,13 @@ class KernelHalf(Fact, kw_only=True, frozen=True):
         compared: how many top-level tables were compared.
         private: entries that differ.
         user_half: what ``swapper_pg_dir`` itself maps outside of the kernel's half.
+        repeated: entries below ``swapper_pg_dir`` that share a table with another one.
     """
 
     compared: int
     private: tuple[PrivateEntry, ...]
     user_half: tuple[UserHalfEntry, ...] = ()
+    repeated: tuple[RepeatedTable, ...] = ()
 
     def __post_init__(self) -> None:
         require(self.compared or self.gaps, "no process's page table was compared")

@@ -200,7 +200,7 @@ def each_nested_operation(kvm: Kvm) -> Iterator[Slot]:
     """The table for nested guests: a pointer in ``kvm_x86_ops``, and the functions behind it."""
     address = typed_table(kvm, "kvm_x86_ops", "struct kvm_x86_ops", KVM)
     pointer = address + offset_of(kvm.system.kernel.type("struct kvm_x86_ops"), "nested_ops")
-    yield from _behind_pointer(kvm, "kvm_x86_ops.nested_ops", pointer, "struct kvm_x86_nested_ops")
+    yield from _behind_pointer(kvm, "kvm_x86_ops.nested_ops", pointer, "struct kvm_x86_nested_ops", "_nested_ops")
 
 
 def each_pmu_operation(kvm: Kvm) -> Iterator[Slot]:
@@ -214,12 +214,26 @@ def each_pmu_operation(kvm: Kvm) -> Iterator[Slot]:
         return
     address = typed_table(kvm, "kvm_x86_ops", "struct kvm_x86_ops", KVM)
     pointer = address + offset_of(kvm.system.kernel.type("struct kvm_x86_ops"), "pmu_ops")
-    yield from _behind_pointer(kvm, "kvm_x86_ops.pmu_ops", pointer, "struct kvm_pmu_ops")
+    yield from _behind_pointer(kvm, "kvm_x86_ops.pmu_ops", pointer, "struct kvm_pmu_ops", "_pmu_ops")
 
 
-def _behind_pointer(kvm: Kvm, name: str, pointer: int, type_name: str) -> Iterator[Slot]:
-    """A pointer to a table, and the functions of that table wherever it is."""
-    slot = kvm.system.slot(name, pointer)
+def _behind_pointer(kvm: Kvm, name: str, pointer: int, type_name: str, ending: str) -> Iterator[Slot]:
+    """A pointer to a table of the back end's, and the functions of that table wherever it is.
+
+    Args:
+        kvm: the hypervisor.
+        name: what to call the pointer.
+        pointer: where it stands.
+        type_name: the table's structure.
+        ending: how such tables are called in every back end: ``svm_nested_ops``, ``intel_pmu_ops``.
+
+    Raises:
+        MissingDescription: the back end has no such table.
+    """
+    wanted = sorted({known for known, _ in tables_of_type(kvm, type_name, kvm.vendor) if known.endswith(ending)})
+    if not wanted:
+        raise MissingDescription(f"{kvm.vendor} has no table of type {type_name} whose name ends with {ending}")
+    slot = kvm.system.slot(name, pointer, wanted=tuple(wanted))
     yield slot
     if slot.target.address:
         shown = slot.target.symbol if slot.target.symbol and not slot.target.offset else name

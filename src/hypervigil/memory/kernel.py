@@ -4,7 +4,7 @@ Nothing outside the image is needed. Each description may be missing; then `symb
 `MissingDescription` when asked, and whatever depends on them becomes unknown.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import drgn
 import numpy as np
@@ -17,22 +17,24 @@ from hypervigil.decode.btf import Btf
 from hypervigil.decode.btf_sections import MAX_SIZE as MAX_BTF
 from hypervigil.decode.kallsyms import (
     KallsymsTable,
+    NamesHint,
     decode_kallsyms,
     search_kallsyms,
     token_tables_at,
 )
+from hypervigil.decode.kallsyms_holes import Holes
 from hypervigil.decode.vmcoreinfo import VmcoreInfo
 from hypervigil.memory.foreign import architecture_of, foreign_system
+from hypervigil.memory.holes import view_over_holes
+from hypervigil.memory.kallsyms import completed, symbols_of
 from hypervigil.memory.locate import START_KERNEL_MAP, Location, Search, locate_kernel
 from hypervigil.memory.reader import Reader
 from hypervigil.memory.space import AddressSpace
-from hypervigil.memory.stream import range_of
-from hypervigil.memory.symbols import Losses, Symbols
+from hypervigil.memory.symbols import Symbols
 from hypervigil.memory.types import TypeCatalogue
 
 _KERNEL_IMAGE_SIZE = 1 << 30
 _SCAN = 1 << 26
-_TOP = (1 << 64) - 1
 _BTF_MAGIC = b"\x9f\xeb\x01\x00"
 
 
@@ -199,10 +201,14 @@ def _why_not_located(search: Search) -> str:
 
 
 def _open_symbols(kernel: Kernel) -> None:
+    info = kernel.location.vmcoreinfo
+    told = {} if info is None else info[0].symbols
     for how, attempt in (("by the search for the kernel", _already), ("by VMCOREINFO", _hinted), ("by scan", _scanned)):
-        for table, where, start in attempt(kernel):
-            if isinstance(table, str):
-                kernel.candidates.append(Candidate(what="kallsyms", where=where, kept=False, reason=table))
+        for found, where, start in attempt(kernel):
+            try:
+                table = completed(_sound(found), kernel.root_address, told)
+            except EvidenceError as fault:
+                kernel.candidates.append(Candidate(what="kallsyms", where=where, kept=False, reason=str(fault)))
                 continue
             lost = "".join(f"; {one.text}" for one in table.contradictions if one.lost)
             reason = f"{len(table.names):,} symbols, found {how}; {table.layout}{lost}"
@@ -211,36 +217,10 @@ def _open_symbols(kernel: Kernel) -> None:
             return
 
 
-def symbols_of(table: KallsymsTable, source: str) -> Symbols:
-    """A decoded table as symbols; those whose address is lost can only be asked for in vain."""
-    if not any(one.lost for one in table.contradictions):
-        return Symbols(table.addresses, table.names, table.types, source)
-    kept = np.flatnonzero(~table.placeless)
-    names, letters = [table.names[i] for i in kept.tolist()], "".join(table.types[i] for i in kept.tolist())
-    return Symbols(table.addresses[kept], names, letters, source, losses=_losses(table))
-
-
-def _losses(table: KallsymsTable) -> Losses:
-    placeless = np.flatnonzero(table.placeless)
-    ranges: list[tuple[int, int]] = []
-    for run in np.split(placeless, np.flatnonzero(np.diff(placeless) > 1) + 1) if len(placeless) else ():
-        low = int(table.addresses[run[0] - 1]) if run[0] else 0
-        high = int(table.addresses[run[-1] + 1]) if run[-1] + 1 < len(table.names) else _TOP
-        ranges.append((min(low, high), max(low, high)))
-    order = None
-    if table.sequence is not None:
-        order = tuple(table.names[at] or None if 0 <= at < len(table.names) else None for at in table.sequence.tolist())
-    return Losses(tuple(table.names[i] for i in placeless.tolist()), _merged(ranges), order)
-
-
-def _merged(ranges: list[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
-    found: list[tuple[int, int]] = []
-    for low, high in sorted(ranges):
-        if found and low <= found[-1][1]:
-            found[-1] = (found[-1][0], max(found[-1][1], high))
-        else:
-            found.append((low, high))
-    return tuple(found)
+def _sound(found: KallsymsTable | str) -> KallsymsTable:
+    if isinstance(found, str):
+        raise MissingDescription(found)
+    return found
 
 
 Attempt = Iterator[tuple[KallsymsTable | str, str, int]]
@@ -267,9 +247,14 @@ def _hinted(kernel: Kernel) -> Attempt:
     try:
         start, data = _image_bytes(kernel, VirtAddr(low), VirtAddr(high))
         candidate = token_tables_at(data, hints["kallsyms_token_table"] - start, hints["kallsyms_token_index"] - start)
-        yield decode_kallsyms(data, candidate, start), where, start
+        yield decode_kallsyms(data, candidate, start, _names_hint(hints, start)), where, start
     except EvidenceError as fault:
         yield str(fault), where, low
+
+
+def _names_hint(hints: Mapping[str, VirtAddr], start: int) -> NamesHint | None:
+    places = [hints.get(f"kallsyms_{table}", VirtAddr(0)) - start for table in NamesHint._fields]
+    return NamesHint(*places) if min(places) >= 0 else None
 
 
 def _scanned(kernel: Kernel) -> Attempt:
@@ -308,15 +293,19 @@ def _each_btf(kernel: Kernel) -> Iterator[tuple[str, int, bytes]]:
     except EvidenceError as fault:
         kernel.why_no_types = f"BTF cannot be read at its symbols: {fault}"
     try:
-        base, data = _image_bytes(kernel, *_image_range(kernel))
+        base, view = _image_bytes(kernel, *_image_range(kernel))
     except EvidenceError:
         return
+    data = bytes(view)
     at = data.find(_BTF_MAGIC)
     while at >= 0:
         length = int.from_bytes(data[at + 16 : at + 20], "little") + int.from_bytes(data[at + 20 : at + 24], "little")
         size = length + int.from_bytes(data[at + 4 : at + 8], "little")
-        if size > 1 << 18:
-            yield f"virtual {base + at:#x}", base + at, data[at : at + min(size, MAX_BTF)]
+        found = data[at : at + min(size, MAX_BTF)]
+        if size > 1 << 18 and Holes(np.frombuffer(data, np.uint8), at, at + len(found)).any:
+            kernel.why_no_types = f"pages of BTF at virtual {base + at:#x} are not in the image"
+        elif size > 1 << 18:
+            yield f"virtual {base + at:#x}", base + at, found
         at = data.find(_BTF_MAGIC, at + 1)
 
 
@@ -330,9 +319,12 @@ def _image_range(kernel: Kernel) -> tuple[VirtAddr, VirtAddr]:
     return VirtAddr(known & ~0xFFF), VirtAddr((known & ~0xFFF) + 2 * _SCAN)
 
 
-def _image_bytes(kernel: Kernel, low: VirtAddr, high: VirtAddr) -> tuple[VirtAddr, bytes]:
-    """The kernel's image is contiguous in physical memory: read ``[low, high)`` in one piece, cut at the run's end."""
+def _image_bytes(kernel: Kernel, low: VirtAddr, high: VirtAddr) -> tuple[VirtAddr, memoryview]:
+    """The kernel's image is contiguous in physical memory: read ``[low, high)`` in one piece, cut where memory ends.
+
+    What is not there is zero pages, which whoever searches it takes for lost.
+    """
     if not START_KERNEL_MAP <= low < START_KERNEL_MAP + _KERNEL_IMAGE_SIZE:
         raise MissingDescription(f"{low:#x} does not lie in the kernel's image")
     first = kernel.space.physical(low)
-    return low, kernel.memory.read(first, min(high - low, range_of(kernel.memory, first).end - first))
+    return low, view_over_holes(kernel.memory, first, first + high - low)

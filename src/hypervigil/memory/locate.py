@@ -23,6 +23,7 @@ from hypervigil.core.report import Candidate
 from hypervigil.core.units import PAGE_SIZE, PhysAddr, VirtAddr
 from hypervigil.decode.kallsyms import KallsymsTable, search_kallsyms
 from hypervigil.decode.vmcoreinfo import VmcoreInfo, decode_vmcoreinfo
+from hypervigil.memory.holes import view_over_holes
 from hypervigil.memory.pagetable import translate
 from hypervigil.memory.reader import Reader
 from hypervigil.memory.stream import each_chunk, range_of
@@ -164,12 +165,11 @@ def _each_banner(memory: Reader) -> Iterator[PhysAddr]:
 
 
 def _window(memory: Reader, banner: PhysAddr) -> _Window:
-    limits = range_of(memory, banner)
-    low = PhysAddr(max(limits.start, banner - _AROUND) & ~(PAGE_SIZE - 1))
-    high = min(limits.end, banner + _AROUND)
-    tables = search_kallsyms(memory.view(low, high - low)).tables
+    low = PhysAddr(max(0, banner - _AROUND) & ~(PAGE_SIZE - 1))
+    view = view_over_holes(memory, low, banner + _AROUND)
+    tables = search_kallsyms(view).tables
     table = tables[0] if tables else None
-    return _Window(low, high, table, {} if table is None else table.by_name())
+    return _Window(low, low + len(view), table, {} if table is None else table.by_name())
 
 
 def _anchor(memory: Reader, window: _Window, banner: PhysAddr) -> tuple[Location | None, str]:
@@ -180,11 +180,17 @@ def _anchor(memory: Reader, window: _Window, banner: PhysAddr) -> tuple[Location
     if "linux_banner" not in window.names:
         return None, "the symbol table near it has no linux_banner"
     stored = int(table.addresses[window.names["linux_banner"][0]])
+    if table.base_lost:
+        return _anchor_by_root(memory, window, table, banner - stored)
     if not table.anchored:
         if stored != banner - window.low:
             return None, "the symbol table near it places linux_banner elsewhere"
-        return _anchor_by_root(memory, window, table)
-    base = banner - (stored - START_KERNEL_MAP)
+        return _anchor_by_root(memory, window, table, window.low)
+    return _anchor_by_tables(memory, window, table, banner - (stored - START_KERNEL_MAP))
+
+
+def _anchor_by_tables(memory: Reader, window: _Window, table: KallsymsTable, base: int) -> tuple[Location | None, str]:
+    """Test ``phys_base`` on the page tables that a table with absolute addresses names."""
     for top in ("init_top_pgt", "swapper_pg_dir"):
         for position in window.names.get(top, ()):
             found = _try_root(memory, VirtAddr(int(table.addresses[position])), base)
@@ -194,8 +200,15 @@ def _anchor(memory: Reader, window: _Window, banner: PhysAddr) -> tuple[Location
     return None, "no page table that maps itself where the symbol table says"
 
 
-def _anchor_by_root(memory: Reader, window: _Window, table: KallsymsTable) -> tuple[Location | None, str]:
-    """Place a table without absolute addresses: KASLR moves the kernel by whole 2 MiB, so few bases are possible."""
+def _anchor_by_root(memory: Reader, window: _Window, table: KallsymsTable, zero: int) -> tuple[Location | None, str]:
+    """Place a table without absolute addresses: KASLR moves the kernel by whole 2 MiB, so few bases are possible.
+
+    Args:
+        memory: the memory.
+        window: where the table was found.
+        table: the table.
+        zero: physical address of that from which its addresses count.
+    """
     names = window.names
     text = int(table.addresses[names["_text"][0]]) if "_text" in names else 0
     tops = [int(table.addresses[at]) for at in names.get("init_top_pgt", names.get("swapper_pg_dir", ()))]
@@ -203,7 +216,7 @@ def _anchor_by_root(memory: Reader, window: _Window, table: KallsymsTable) -> tu
         base = VirtAddr((START_KERNEL_MAP + slot * (1 << 21) - text) % _ADDRESS_SPACE)
         for top in tops:
             address = VirtAddr((top + base) % _ADDRESS_SPACE)
-            found = _try_root(memory, address, window.low - (base - START_KERNEL_MAP))
+            found = _try_root(memory, address, zero - (base - START_KERNEL_MAP))
             if found is not None:
                 placed = msgspec.structs.replace(found, symbols=table.rebased(base), symbols_at=window.low)
                 return placed, "its symbol table leads to page tables that fit"

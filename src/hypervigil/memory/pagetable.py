@@ -4,8 +4,10 @@ Source: Intel SDM volume 3A, chapter 4 "Paging", and AMD64 APM volume 2, section
 bits present 0, writable 1, user 2, page size 7, no-execute 63. Linux keeps its kernel half in ``swapper_pg_dir``,
 whose user half is empty once the kernel runs.
 
-Tables come from an attacker. A table is followed at most once per level and place, the number of followed tables
-is bounded, and whatever could not be followed is a gap.
+Tables come from an attacker. A table is followed once: tables that several entries lead to, or that refer to each
+other in a circle, would multiply by 512 with every level. Linux gives every entry of the kernel's half a table of its
+own, but for the stacks of espfix (init_espfix_ap, arch/x86/kernel/espfix_64.c) and the shadow of KASAN; so a second
+entry is told. The number of followed tables is bounded, and whatever could not be followed is a gap.
 """
 
 from typing import NamedTuple
@@ -30,6 +32,8 @@ _FRAME = 0x000F_FFFF_FFFF_F000
 _ENTRIES = 512
 _MAX_TABLES = 1 << 16
 _MAX_LEAVES = 1 << 21
+_MAX_TOLD = 64
+_ESPFIX = (0xFFFF_FF00_0000_0000, 0xFFFF_FF80_0000_0000)
 _BATCH = 1024
 
 
@@ -72,18 +76,34 @@ class Leaves(msgspec.Struct, frozen=True):
         return int(self.start.size)
 
 
+class Repeat(NamedTuple):
+    """An entry that leads to a table to which another one leads as well.
+
+    Attributes:
+        start: virtual address from which on the entry maps.
+        table: physical address of the table that it leads to.
+        slot: physical address of the entry.
+    """
+
+    start: VirtAddr
+    table: PhysAddr
+    slot: PhysAddr
+
+
 class Sweep(msgspec.Struct, frozen=True):
     """The leaves of an address range, beside what could not be walked.
 
     Attributes:
         leaves: every leaf that was asked for.
         tables: how many tables were read.
+        repeats: entries that lead to a table that was met before, at most 64, without those of espfix at one level.
         gaps: tables that are missing, zero where that cannot be told from missing, or one too many.
         empty_tables: virtual ranges ``(start, size)`` whose table is all zero in a format where that may be a gap.
     """
 
     leaves: Leaves
     tables: int
+    repeats: tuple[Repeat, ...]
     gaps: tuple[Gap, ...]
     empty_tables: tuple[tuple[VirtAddr, int], ...]
 
@@ -142,18 +162,29 @@ def sweep(
 
     Cost: one read per table; a 512 MiB host has some hundred.
     """
-    walk = _Walk(memory, levels, low, executable_only=executable_only)
+    walk = _Walk(memory, root, levels, low, executable_only=executable_only)
     frontier = _Frontier(np.array([0], np.uint64), np.array([root], np.uint64), np.array([True]), np.array([True]))
     for level in range(levels, 0, -1):
         frontier = walk.descend(frontier, level)
     return walk.result()
 
 
+def _are_in(values: U64, known: U64) -> npt.NDArray[np.bool_]:
+    """Which values are among some, which are sorted; `numpy.unique` imports what a confined process cannot."""
+    if not known.size:
+        return np.zeros(values.size, np.bool_)
+    found: npt.NDArray[np.bool_] = known[np.minimum(np.searchsorted(known, values), known.size - 1)] == values
+    return found
+
+
 class _Walk:
     """The state of one sweep: what was found, what was missing, how much was read."""
 
-    def __init__(self, memory: Reader, levels: int, low: int, *, executable_only: bool) -> None:
+    def __init__(self, memory: Reader, root: PhysAddr, levels: int, low: int, *, executable_only: bool) -> None:
         self._memory = memory
+        self._met: dict[int, U64] = {levels: np.array([root], np.uint64)}
+        self._repeats: list[Repeat] = []
+        self._left_out = 0
         self._sign = np.uint64(1 << (11 + 9 * levels))
         self._high = ~np.uint64((2 << (11 + 9 * levels)) - 1)
         canonical = not int(self._sign) <= low < (1 << 64) - int(self._sign)
@@ -215,8 +246,37 @@ class _Walk:
         size = np.full(entry.size, 1 << shift, np.uint64)
         kept = self._within(np.flatnonzero(leaf))
         self._found.append((base[kept], size[kept], frame[kept], writable[kept], user[kept], where[kept]))
-        deeper = ~leaf
-        return _Frontier(base[deeper], entry[deeper] & np.uint64(_FRAME), writable[deeper], user[deeper])
+        deeper = np.flatnonzero(~leaf)
+        if not deeper.size:
+            return part.pick(slice(0))
+        table = entry & np.uint64(_FRAME)
+        kept = deeper[self._followed(base[deeper], table[deeper], where[deeper], level - 1)]
+        return _Frontier(base[kept], table[kept], writable[kept], user[kept])
+
+    def _followed(self, base: U64, table: U64, slot: U64, level: int) -> npt.NDArray[np.bool_]:
+        """Which of the entries lead to tables that were not met before; the others are told, but for those of espfix.
+
+        Args:
+            base: the virtual address that each maps from.
+            table: the physical address that each leads to.
+            slot: where each stands.
+            level: the level of the tables.
+        """
+        mine = self._met.get(level, np.zeros(0, np.uint64))
+        others = np.sort(np.concatenate([met for at, met in self._met.items() if at != level]))
+        again = _are_in(table, mine)
+        order = np.argsort(table, kind="stable")
+        again[order[1:][table[order[1:]] == table[order[:-1]]]] = True
+        self._met[level] = np.sort(np.concatenate([mine, table[~again]]))
+        start = np.where((base & self._sign) != 0, base | self._high, base)
+        circular = _are_in(table, others)
+        odd = circular | (again & ~((start >= np.uint64(_ESPFIX[0])) & (start < np.uint64(_ESPFIX[1]))))
+        for index in np.flatnonzero(odd)[: _MAX_TOLD - len(self._repeats)].tolist():
+            self._repeats.append(
+                Repeat(VirtAddr(int(start[index])), PhysAddr(int(table[index])), PhysAddr(int(slot[index])))
+            )
+        self._left_out += int(np.count_nonzero(odd))
+        return ~(circular | again)
 
     def _within(self, leaves: npt.NDArray[np.intp]) -> npt.NDArray[np.intp]:
         kept = leaves[: max(0, _MAX_LEAVES - self._leaves)]
@@ -255,6 +315,8 @@ class _Walk:
         forged = "the tables refer to themselves or are forged"
         if self._refused:
             self._gaps.append(Gap(f"{self._refused} page tables", f"more than {_MAX_TABLES} tables: {forged}"))
+        if self._left_out:
+            self._gaps.append(Gap(f"{self._left_out} entries of page tables", f"they lead where others do: {forged}"))
         if self._dropped:
             self._gaps.append(Gap(f"{self._dropped} pages", f"more than {_MAX_LEAVES} pages: {forged}"))
         columns = [np.concatenate(column) for column in zip(*self._found, strict=True)]
@@ -264,6 +326,7 @@ class _Walk:
         return Sweep(
             leaves=Leaves(start[order], *(column[order] for column in columns[1:])),
             tables=self._tables,
+            repeats=tuple(sorted(self._repeats)),
             gaps=tuple(sorted(self._gaps)),
             empty_tables=tuple(sorted((VirtAddr(base), size) for base, size in self._empty)),
         )

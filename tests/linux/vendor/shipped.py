@@ -8,6 +8,8 @@ import struct
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
+from tests.decode.kallsyms_encoder import KERNEL as PLACE
+from tests.decode.kallsyms_encoder import encode
 from tests.linux.c_types import CTypes
 from tests.linux.kernel_builder import BUILD_ID, RODATA, TEXT, KernelImage, bare_kernel
 from tests.linux.linux_types import KERNEL
@@ -20,6 +22,9 @@ OFFSET = 0x60_0000
 
 INIT = TEXT + 0x20_0000
 """Where init memory was; it is free by now."""
+
+SYMBOLS = INIT + 0x1000
+"""Where the kernel's file has its symbol table."""
 
 MODULE_ID = bytes(range(40, 60))
 PLAIN_RETURN = b"\xc3\xcc\xcc\xcc\xcc"
@@ -86,7 +91,13 @@ class ShippedKernel:
             Piece(".smp_locks", at + 0x10, locks, elf.ALLOC),
             Piece(".altinstructions", at + 0x20, alternative, elf.ALLOC),
             Piece(".altinstr_replacement", replacement, b"\x0f\x01\xcb", elf.ALLOC | elf.EXEC),
+            Piece(".kallsyms", SYMBOLS, self._kallsyms(), elf.ALLOC),
         ]
+
+    def _kallsyms(self) -> bytes:
+        """The symbol table as it was built; where it runs it has more, so that it stands where init memory was."""
+        rows = sorted((a - SYMBOLS + PLACE, letter + name) for name, (a, letter) in self.symbols().items())
+        return bytes(encode(rows, "7.0", lead=0).data)
 
     def _text(self) -> bytes:
         text = bytearray(b"\xcc" * self.TEXT_SIZE)

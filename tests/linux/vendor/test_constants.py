@@ -11,10 +11,17 @@ from hypervigil.linux.text.sites import Table
 from hypervigil.linux.vendor.built import Built, Part
 from hypervigil.linux.vendor.comparison import Constant
 from hypervigil.linux.vendor.constants import kernel_constants, module_constants
+from hypervigil.memory.symbols import Symbols
 from tests.linux.kernel_builder import RODATA, RODATA_SIZE, KernelImage
-from tests.linux.vendor.shipped import ShippedKernel, ShippedModule, running
+from tests.linux.vendor.shipped import SYMBOLS, ShippedKernel, ShippedModule, running
 
 KERNEL = ShippedKernel()
+BUILT_SYMBOLS = next(
+    Part(piece.name, piece.address, np.frombuffer(piece.data, np.uint8), executable=False, writable=False)
+    for piece in KERNEL.pieces
+    if piece.address == SYMBOLS
+)
+"""The symbol table in the kernel's file."""
 
 
 def part(name: str, address: int, size: int = 16, *, executable: bool = False, writable: bool = False) -> Part:
@@ -29,6 +36,7 @@ def host() -> tuple[KernelImage, System]:
 def test_the_kernel_s_lie_between_its_symbols_without_what_is_so_after_init() -> None:
     _, system = host()
     parts = (
+        BUILT_SYMBOLS,
         part(".rodata", RODATA + 0x10, 0x100, writable=True),
         part(".notes", RODATA + RODATA_SIZE - 16),
         part(".text", RODATA, executable=True),
@@ -43,27 +51,62 @@ def test_the_kernel_s_lie_between_its_symbols_without_what_is_so_after_init() ->
     }
 
 
-@pytest.mark.parametrize(
-    "symbols",
-    [
-        {"__start_ro_after_init": 0},
-        {"__end_rodata": 0},
-        {"__start_ro_after_init": RODATA - 16},
-        {"__end_ro_after_init": KERNEL.LATE - 16},
-        {"__end_ro_after_init": RODATA + RODATA_SIZE + 16},
-    ],
-)
-def test_without_sound_bounds_nothing_is_known(symbols: dict[str, int]) -> None:
-    image, _ = host()
+def without(image: KernelImage, **symbols: int) -> System:
+    """The system with symbols elsewhere, or without those whose address is 0."""
     for name, address in symbols.items():
         if address:
             image.symbols[name] = (address, "R")
         else:
             del image.symbols[name]
     image.put_tables()
-    system = System(image.open())
+    return System(image.open())
+
+
+@pytest.mark.parametrize(
+    "symbols", [{"__end_rodata": 0}, {"__start_rodata": KERNEL.LATE + 16}, {"__end_rodata": KERNEL.LATE}]
+)
+def test_without_sound_bounds_nothing_is_known(symbols: dict[str, int]) -> None:
+    system = without(host()[0], **symbols)
     with pytest.raises(MissingDescription):
-        list(kernel_constants(system, Built("kernel", "x", ())))
+        list(kernel_constants(system, Built("kernel", "x", (BUILT_SYMBOLS,))))
+
+
+@pytest.mark.parametrize(
+    "symbols",
+    [
+        {"__start_ro_after_init": 0},
+        {"__start_ro_after_init": RODATA - 16},
+        {"__start_ro_after_init": RODATA, "__end_ro_after_init": RODATA + RODATA_SIZE},
+    ],
+)
+def test_what_memory_says_of_after_init_changes_nothing(symbols: dict[str, int]) -> None:
+    """Forged symbols would hide all read-only data."""
+    system = without(host()[0], **symbols)
+    parts = (BUILT_SYMBOLS, part(".rodata", RODATA + 0x10, 0x100))
+    assert [(one.low, one.high) for one in kernel_constants(system, Built("kernel", "x", parts))] == [
+        (RODATA, KERNEL.LATE),
+        (KERNEL.LATE + 0x40, RODATA + RODATA_SIZE),
+    ]
+
+
+def test_a_file_that_does_not_say_what_is_so_after_init_leaves_it_open() -> None:
+    _, system = host()
+    code = BUILT_SYMBOLS._replace(executable=True)
+    for parts in ((), (part(".rodata", RODATA, 0x100),), (code,)):
+        with pytest.raises(MissingDescription, match="read-only after init are not known"):
+            list(kernel_constants(system, Built("kernel", "x", parts)))
+
+
+def test_symbols_that_are_from_a_file_themselves_are_believed() -> None:
+    _, system = host()
+    system.kernel.use_symbols(system.kernel.symbols)
+    parts = (part(".rodata", RODATA, 0x100),)
+    assert next(one.high for one in kernel_constants(system, Built("kernel", "x", parts))) == KERNEL.LATE
+    names = [name for name in system.kernel.symbols.names if "after_init" not in name]
+    empty = Symbols(np.array(range(len(names)), np.uint64) + np.uint64(RODATA), names, "r" * len(names), "a file")
+    system.kernel.use_symbols(empty)
+    with pytest.raises(MissingDescription):
+        list(kernel_constants(system, Built("kernel", "x", parts)))
 
 
 def of_module(*parts: Part) -> list[Constant]:

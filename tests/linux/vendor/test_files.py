@@ -54,13 +54,13 @@ def test_a_file_is_what_its_first_bytes_say(data: bytes, kind: Kind, label: str)
     assert (source.kind, source.name, source.label) == (kind, "x", label)
 
 
-@pytest.mark.parametrize("data", [b"", b"\0", b"PK\3\4", b"\x28\xb5\x2f\xfd", bytes(4096), b"BTF"])
+@pytest.mark.parametrize("data", [b"", b"\0", b"PK\3\4", b"\x5d\0\0\x80", bytes(4096), b"BTF"])
 def test_any_other_is_refused_by_name(data: bytes) -> None:
     with pytest.raises(UnsupportedEvidence, match="x: neither"):
         recognise("x", memoryview(data))
 
 
-@pytest.mark.parametrize("data", [KERNEL[:100], TYPES[:20], deb({})[:90]])
+@pytest.mark.parametrize("data", [KERNEL[:100], TYPES[:20], deb({})[:90], b"\x28\xb5\x2f\xfd", gzip.compress(b"text")])
 def test_a_damaged_one_is_refused_at_once(data: bytes) -> None:
     with pytest.raises(DecodeError):
         recognise("x", memoryview(data))
@@ -72,6 +72,20 @@ def test_a_kernel_and_a_module_hold_themselves() -> None:
     assert objects("kvm-amd.ko", MODULE) == [("kvm_amd", MODULE)]
     assert objects("xfs.ko", MODULE) == []
     assert objects("types", TYPES) == []
+
+
+@pytest.mark.parametrize("pack", [lzma.compress, zstandard.compress, gzip.compress])
+def test_a_packed_kernel_and_a_packed_module_are_what_comes_out(pack: Callable[[bytes], bytes]) -> None:
+    assert recognise("kvm-amd.ko.xz", memoryview(pack(MODULE))).kind is Kind.MODULE
+    assert recognise("vmlinux.xz", memoryview(pack(KERNEL))).kind is Kind.VMLINUX
+    for suffix in (".xz", ".zst", ".gz"):
+        assert objects(f"kvm-amd.ko{suffix}", pack(MODULE)) == [("kvm_amd", MODULE)]
+    assert objects("vmlinux.xz", pack(KERNEL)) == [(KERNEL_FILE, KERNEL)]
+
+
+def test_a_packed_file_is_cited_as_it_was_given() -> None:
+    packed = gzip.compress(MODULE)
+    assert bytes(recognise("kvm-amd.ko.gz", memoryview(packed)).data) == packed
 
 
 @pytest.mark.parametrize(

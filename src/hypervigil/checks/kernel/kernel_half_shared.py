@@ -9,7 +9,7 @@ from hypervigil.facts.kernel import KernelHalf
 
 @check("KRN-008")
 def kernel_half_shared(half: KernelHalf) -> Iterator[Violation]:
-    """Report top-level entries of a process that differ from ``swapper_pg_dir``, and what that maps besides."""
+    """Report top-level entries that differ from ``swapper_pg_dir``, and what that maps besides or shares."""
     for entry in half.private:
         yield Violation(
             message=f"process {entry.process} maps {entry.start:#x} differently from the rest of the system",
@@ -27,4 +27,13 @@ def kernel_half_shared(half: KernelHalf) -> Iterator[Violation]:
             found=f"{extra.entry:#x}",
             expected="nothing: the kernel clears that half when it starts",
             spans=extra.span,
+        )
+    for again in half.repeated:
+        yield Violation(
+            message=f"the page table entry for {again.start:#x} leads to a table that another entry leads to as well",
+            object="page tables of the kernel",
+            address=again.start,
+            found=f"{again.table:#x}",
+            expected="a table of its own",
+            spans=again.span,
         )

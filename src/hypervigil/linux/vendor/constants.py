@@ -1,9 +1,10 @@
 """Which read-only data stays as it was built.
 
-Left out: what becomes read-only only after init (``.data..ro_after_init``, for the kernel between its symbols), and the
-unwinder's tables, which the loader of a module sorts together (unwind_module_init). Sorted too, but compared as sets:
-exception tables (sort_extable) and places to trace (ftrace_process_locs). Lengths in alternatives are evened out when
-they are applied (apply_alternatives since 6.11).
+Left out: what becomes read-only only after init (``.data..ro_after_init``, for the kernel between two symbols), and the
+unwinder's tables, which the loader of a module sorts together (unwind_module_init). Those two symbols are taken from
+the table inside the kernel's file: whoever alters the one in memory could have all left out. Sorted too, but compared
+as sets: exception tables (sort_extable) and places to trace (ftrace_process_locs). Lengths in alternatives are evened
+out when they are applied (apply_alternatives since 6.11).
 """
 
 from collections.abc import Callable, Iterator
@@ -11,6 +12,8 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from hypervigil.core.errors import MissingDescription
+from hypervigil.core.units import VirtAddr
+from hypervigil.decode.kallsyms import search_kallsyms
 from hypervigil.facts.pointers import Section
 from hypervigil.linux.members import has
 from hypervigil.linux.modules import Module
@@ -25,6 +28,7 @@ from hypervigil.linux.vendor.comparison import Constant
 
 _UNWINDER = (".orc_unwind", ".orc_unwind_ip")
 _EXCEPTION = 12
+_AFTER_INIT = ("__start_ro_after_init", "__end_ro_after_init")
 
 
 def kernel_constants(system: System, built: Built) -> Iterator[Constant]:
@@ -35,13 +39,29 @@ def kernel_constants(system: System, built: Built) -> Iterator[Constant]:
     """
     symbols = system.kernel.symbols
     low, high = symbols.address("__start_rodata"), symbols.address("__end_rodata")
-    late, end = symbols.find("__start_ro_after_init"), symbols.find("__end_ro_after_init")
-    if late is None or end is None or not low <= late <= end <= high:
+    late, end = _after_init(system, built)
+    if not low <= late <= end <= high:
         raise MissingDescription("the bounds of data that is read-only after init are not known")
     for part in built.parts:
         if not part.executable and low <= part.address < high:
             yield Constant(part, low, late)
             yield Constant(part, end, high)
+
+
+def _after_init(system: System, built: Built) -> tuple[int, int]:
+    """Half-open range of what is read-only after init, as the file has it; (1, 0) if no file does."""
+    for part in built.parts:
+        if part.executable:
+            continue
+        for table in search_kallsyms(part.data, VirtAddr(part.address)).tables:
+            names = table.by_name()
+            if all(len(names.get(name, ())) == 1 for name in _AFTER_INIT):
+                low, high = (int(table.addresses[names[name][0]]) for name in _AFTER_INIT)
+                return low, high
+    if system.kernel.table is not None:
+        return 1, 0
+    found = [system.kernel.symbols.find(name) for name in _AFTER_INIT]  # these are from a file
+    return found[0] or 1, found[1] or 0
 
 
 def module_constants(system: System, module: Module, built: Built) -> Iterator[Constant]:

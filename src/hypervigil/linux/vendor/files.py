@@ -24,6 +24,9 @@ KERNEL_FILE = "kernel"
 MAX_MODULE = 1 << 27
 """Bytes of one module's file; the largest have some 10 MiB, with debug information ten times that."""
 
+_PACKED = ("xz", "zstd", "gzip")
+"""How modules are packed one by one (CONFIG_MODULE_COMPRESS_*)."""
+
 _AR, _ELF, _BTF = b"!<arch>\n", b"\x7fELF", b"\x9f\xeb\x01\x00"
 _SETUP, _HDRS = 0x202, b"HdrS"
 _MODULE = re.compile(r"(?:^|/)([^/]+)\.ko(?:\.(?:xz|zst|gz))?$")
@@ -49,7 +52,7 @@ class Source(NamedTuple):
         kind: what it is.
         name: its name without its folder.
         label: what to call it in words: a package by its name and version, others by their file's name.
-        data: its bytes.
+        data: its bytes, packed as they are.
     """
 
     kind: Kind
@@ -59,7 +62,7 @@ class Source(NamedTuple):
 
 
 def recognise(name: str, data: memoryview) -> Source:
-    """Tell what a file is by its first bytes.
+    """Tell what a file is by its first bytes; of a packed one, by the first that come out.
 
     Raises:
         UnsupportedEvidence: it is none of the known kinds.
@@ -77,6 +80,9 @@ def recognise(name: str, data: memoryview) -> Source:
     if head.startswith(_BTF):
         Btf(data)
         return Source(Kind.TYPES, name, name, data)
+    if compression_of(data) in _PACKED:
+        kind = Kind.MODULE if ElfFile(_unpacked(data)).kind == RELOCATABLE else Kind.VMLINUX
+        return Source(kind, name, name, data)
     raise UnsupportedEvidence(f"{name}: neither a Debian package nor a kernel, a module or type information")
 
 
@@ -97,11 +103,11 @@ def each_object(source: Source, modules: frozenset[str]) -> Iterator[tuple[str, 
     elif source.kind is Kind.VMLINUZ:
         yield KERNEL_FILE, memoryview(extract_vmlinux(source.data))
     elif source.kind is Kind.VMLINUX:
-        yield KERNEL_FILE, source.data
+        yield KERNEL_FILE, _unpacked(source.data)
     elif source.kind is Kind.MODULE:
         name = module_name(source.name)
         if name in modules:
-            yield name, source.data
+            yield name, _unpacked(source.data)
 
 
 def _in_package(source: Source, modules: frozenset[str]) -> Iterator[tuple[str, memoryview]]:
@@ -115,8 +121,17 @@ def _in_package(source: Source, modules: frozenset[str]) -> Iterator[tuple[str, 
         elif not module_name(member.name):
             yield KERNEL_FILE, memoryview(extract_vmlinux(data))
         else:
-            packed = compression_of(data) and bytes(data[:4]) != _ELF
-            yield module_name(member.name), memoryview(decompress(data, MAX_MODULE)) if packed else data
+            yield module_name(member.name), _unpacked(data)
+
+
+def _unpacked(data: memoryview) -> memoryview:
+    """A file as it is, or what comes out of it if it is packed.
+
+    Raises:
+        DecodeError: it is damaged, or larger than `MAX_MODULE`.
+    """
+    packed = compression_of(data) and bytes(data[:4]) != _ELF
+    return memoryview(decompress(data, MAX_MODULE)) if packed else data
 
 
 def module_name(path: str) -> str:
