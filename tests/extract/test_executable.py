@@ -3,7 +3,7 @@ from itertools import pairwise
 
 import pytest
 
-from hypervigil.core.errors import EvidenceError, MissingDescription
+from hypervigil.core.errors import MissingDescription
 from hypervigil.core.facts import Gap
 from hypervigil.core.units import PAGE_SIZE
 from hypervigil.extract import executable as module
@@ -217,8 +217,13 @@ def test_without_the_end_of_text_slack_is_unknown() -> None:
     image.put_tables()
     with pytest.raises(MissingDescription):
         executable_slack(subject(image))
-    with pytest.raises(EvidenceError):
-        executable_slack(subject(host(), host().lime(host().physical(TEXT))))
+
+
+def test_a_lost_page_of_text_is_a_gap_of_its_slack() -> None:
+    image = host()
+    found = executable_slack(subject(image, image.lime(image.physical(TEXT))))
+    assert found.residues == ()
+    assert [gap.why for gap in found.gaps] == ["not in the image"]
 
 
 def far_end(image: KernelImage) -> int:
