@@ -2,6 +2,7 @@
 
 import io
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -9,9 +10,10 @@ from hypervigil.app import judging
 from hypervigil.app.judging import judge_memory
 from hypervigil.checks import load_checks
 from hypervigil.core.check import Check
-from hypervigil.core.evidence import Evidence
+from hypervigil.core.digest import CHUNK
+from hypervigil.core.evidence import Evidence, Span
 from hypervigil.core.facts import Fact, FactOutcome
-from hypervigil.core.finding import Verdict
+from hypervigil.core.finding import Verdict, Violation
 from hypervigil.core.report import Report
 from hypervigil.core.units import PAGE_SIZE
 from hypervigil.extract.loading import Extractor, load_extractors
@@ -281,6 +283,32 @@ def test_every_evidence_has_an_id_of_its_own() -> None:
         "memory (3)",
     ]
     assert [one.name for one in report.evidence[1:]] == ["types", "memory", "types", "types (2)", "memory"]
+
+
+def test_types_that_an_image_lacks_are_taken_from_outside() -> None:
+    image = host()
+    image.poke_image(image.symbols["__start_BTF"][0], bytes(8))
+    given = (open_reference("types", image.types.btf),)
+    alone = judge_memory(image.raw(), evidence, SETTINGS).report
+    helped = judge_memory(image.raw(), evidence, SETTINGS, references=given).report
+    assert finding(alone, "KRN-012").verdict is Verdict.UNKNOWN
+    assert "BTF of types" in finding(helped, "KRN-012").rests_on
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "chunks"),
+    [(0, CHUNK, (0,)), (CHUNK - 1, CHUNK + 1, (0, 1)), (CHUNK, 3 * CHUNK + 1, (1, 2, 3)), (0, 1, (0,))],
+)
+def test_every_chunk_that_a_span_touches_is_cited(start: int, end: int, chunks: tuple[int, ...]) -> None:
+    spans = (Span("memory", start, end), Span("other", 9 * CHUNK, 9 * CHUNK + 1))
+    found = finding(judge_memory(host().raw(), evidence, SETTINGS).report, "KRN-003")
+    violation = Violation(message="m", object="o", address=1, spans=spans)
+    assert (
+        judging._cited_chunks(
+            "memory", (msgspec.structs.replace(found, verdict=Verdict.VIOLATED, violations=(violation,)),)
+        )
+        == chunks
+    )
 
 
 def test_a_mistake_in_the_pictures_costs_no_verdict(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -130,6 +130,14 @@ def test_a_live_machine_is_recorded_and_let_go(monkeypatch: pytest.MonkeyPatch) 
     assert [gap.what for gap in again.gaps] == ["run state of the machine"]
 
 
+def test_each_chunk_of_a_recording_has_its_own_digest() -> None:
+    data = bytes(CHUNK) + b"\1" * 5
+    found = sources._recorded(memoryview(data), "", (0, 1))
+    assert found.chunks == tuple(
+        (index, hashlib.sha256(part).hexdigest()) for index, part in enumerate((bytes(CHUNK), b"\1" * 5))
+    )
+
+
 def test_a_live_machine_is_let_go_after_a_fault(monkeypatch: pytest.MonkeyPatch) -> None:
     live = LiveImage(bytearray(4096))
     monkeypatch.setattr(sources, "attach_qemu", lambda _: live)

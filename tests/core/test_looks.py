@@ -1,3 +1,4 @@
+import msgspec
 import pytest
 
 from hypervigil.core.errors import ProgramError
@@ -82,6 +83,29 @@ def test_what_only_one_look_shows_is_unknown(
 def test_a_violation_is_told_as_the_last_look_shows_it() -> None:
     (one,) = settle(looks({"a"}, {"a"}, HOLDS))
     assert one.violations[0].message == "a in look 1"
+
+
+def shown(message: str, address: int | None, thing: str = "") -> tuple[Finding, ...]:
+    """A look that shows one violation."""
+    violation = Violation(message=message, object=thing, address=address, spans=(Span("memory", 1, 2),))
+    return (msgspec.structs.replace(finding({"a"}, 0), violations=(violation,)),)
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        (("3 hooks", 8), ("4 hooks", 8), True),
+        (("3 hooks", 8), ("3 hooks", 9), False),
+        (("3 hooks", None), ("3 hooks", None), True),
+        (("3 hooks", None), ("4 hooks", None), False),
+        (("3 hooks", None, "table"), ("4 hooks", None, "table"), True),
+        (("3 hooks", 8, "table"), ("3 hooks", 8, "other"), False),
+    ],
+)
+def test_a_violation_is_the_same_by_object_and_place_or_by_its_words(
+    one: tuple[str, int | None], other: tuple[str, int | None], *, same: bool
+) -> None:
+    assert is_settled([shown(*one), shown(*other)]) is same
 
 
 def test_the_reason_names_what_one_look_showed() -> None:

@@ -316,38 +316,6 @@ def test_without_its_base_a_table_can_be_placed_by_who_knows_it(layout: str) -> 
     assert [a for a, _ in made if a < KERNEL] == kept[kept < KERNEL].tolist()
 
 
-@pytest.mark.parametrize("count", [COUNT, COUNT + 1])
-def test_a_lost_base_is_not_taken_for_offsets_from_their_own_place(count: int) -> None:
-    section, _ = _without("6.4", "kallsyms_relative_base", count=count)
-    (table,) = search_kallsyms(section.data, VirtAddr(KERNEL)).tables
-    assert table.base_lost
-    section = encode(symbols(count), "7.0")
-    end = section.places["kallsyms_offsets"][1]
-    at = end & -PAGE_SIZE
-    section.data[at : at + PAGE_SIZE] = bytes(PAGE_SIZE)
-    (table,) = search_kallsyms(section.data, VirtAddr(KERNEL)).tables
-    assert table.layout == "offsets from their own place"
-
-
-def test_a_base_that_somebody_zeroed_is_no_other_layout() -> None:
-    section = encode(symbols(701), "6.4")
-    start, end = section.places["kallsyms_relative_base"]
-    section.data[start:end] = bytes(end - start)
-    assert search_kallsyms(section.data, VirtAddr(KERNEL)).tables == ()
-
-
-def test_a_zero_page_where_a_base_might_be_makes_no_base() -> None:
-    section = encode(symbols(COUNT), "6.4-addresses", lead=16 * PAGE_SIZE)
-    start, _ = section.places["kallsyms_num_syms"]
-    low = (start - 4 * COUNT - 8) & -PAGE_SIZE
-    for at in range(low, start - PAGE_SIZE, PAGE_SIZE):
-        section.data[at : at + PAGE_SIZE] = b"\1".ljust(PAGE_SIZE, b"\0")
-    section.data[start - PAGE_SIZE & -PAGE_SIZE : start] = bytes(start - (start - PAGE_SIZE & -PAGE_SIZE))
-    start, end = section.places["kallsyms_addresses"]
-    section.data[start:end] = np.random.default_rng(1).bytes(end - start)
-    assert search_kallsyms(section.data).tables == ()
-
-
 def test_names_without_addresses_do_not_hide_others() -> None:
     """A number beside the right one, by one too small: the names end within 8 bytes of it, but no addresses fit."""
     made = symbols(600)

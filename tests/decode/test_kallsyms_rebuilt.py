@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -5,7 +6,7 @@ from hypothesis import strategies as st
 from hypervigil.core.units import PAGE_SIZE
 from hypervigil.decode.kallsyms_rebuilt import NamesHint, rebuilt_body
 from hypervigil.decode.kallsyms_tokens import as_bytes, expand, find_token_tables
-from tests.decode.kallsyms_encoder import Section, encode, symbols
+from tests.decode.kallsyms_encoder import KERNEL, Section, encode, symbols
 
 COUNT = 36_000
 MADE = symbols(COUNT)
@@ -37,6 +38,51 @@ def test_names_are_walked_up_to_the_hole_in_which_the_markers_are() -> None:
         name for _, name in MADE
     ][: COUNT - lost]
     assert body.stream.lost[-lost:].all()
+
+
+def aligned() -> tuple[Section, NamesHint]:
+    """A section whose markers begin with a page, so that no name is lost with them; one name has 300 codes."""
+    rows = sorted([*MADE, (KERNEL + 16 * 100, "t" + "." * 300)])
+    start, _ = encode(rows, "6.2").places["kallsyms_markers"]
+    made = encode(rows, "6.2", lead=PAGE_SIZE + -start % PAGE_SIZE)
+    start, _ = made.places["kallsyms_markers"]
+    assert start % PAGE_SIZE == 0
+    made.data[start : start + PAGE_SIZE] = bytes(PAGE_SIZE)
+    return made, NamesHint(*(made.places[f"kallsyms_{name}"][0] for name in NamesHint._fields))
+
+
+def test_where_only_markers_are_lost_every_name_is_walked() -> None:
+    made, hint = aligned()
+    body = rebuilt_body(as_bytes(made.data), made.places["kallsyms_token_table"][0], hint)
+    assert body is not None
+    assert (body.count, body.num_syms) == (COUNT + 1, made.places["kallsyms_num_syms"])
+    assert body.names == made.places["kallsyms_names"]
+    assert not body.stream.lost.any()
+    types, names = expand(as_bytes(made.data), body.stream, find_token_tables(made.data)[0])
+    assert types[names.index("." * 300)] == "t"
+    assert names[-1] == max(MADE)[1][1:]
+
+
+@pytest.mark.parametrize("number", [COUNT // 2 + 50, COUNT - 10])
+def test_behind_a_record_that_is_none_every_name_is_lost(number: int) -> None:
+    made, hint = aligned()
+    whole = rebuilt_body(as_bytes(made.data), made.places["kallsyms_token_table"][0], hint)
+    assert whole is not None
+    made.data[int(whole.stream.first[number]) - 1] = 0
+    body = rebuilt_body(as_bytes(made.data), made.places["kallsyms_token_table"][0], hint)
+    assert body is not None
+    assert body.stream.lost.tolist() == [False] * number + [True] * (COUNT + 1 - number)
+    assert body.names[1] == made.places["kallsyms_markers"][0]
+
+
+def test_a_record_that_leaves_the_names_is_none() -> None:
+    made, hint = aligned()
+    whole = rebuilt_body(as_bytes(made.data), made.places["kallsyms_token_table"][0], hint)
+    assert whole is not None
+    made.data[int(whole.stream.first[-1]) - 1] = 0x7F
+    body = rebuilt_body(as_bytes(made.data), made.places["kallsyms_token_table"][0], hint)
+    assert body is not None
+    assert np.flatnonzero(body.stream.lost).tolist() == [COUNT]
 
 
 def test_markers_that_are_there_are_not_made_again() -> None:

@@ -4,11 +4,15 @@ import numpy as np
 import pytest
 
 from hypervigil.core.errors import DecodeError
+from hypervigil.core.units import PAGE_SIZE, VirtAddr
+from hypervigil.decode.kallsyms import search_kallsyms
 from hypervigil.decode.kallsyms_layout import Body
 from hypervigil.decode.kallsyms_tokens import as_bytes
 from hypervigil.decode.kallsyms_values import Values, find_values, sequence_faults
 from tests.decode.kallsyms_encoder import KERNEL, Section, encode, symbols
 from tests.decode.test_kallsyms_layout import LAYOUTS, body
+
+COUNT = 12_000
 
 
 def values(made: Section, found: Body | None = None) -> Values:
@@ -85,3 +89,57 @@ def test_a_base_below_the_kernel_s_half_is_no_base() -> None:
     made.data[start:end] = struct.pack("<Q", KERNEL & 0xFFFF_FFFF)
     with pytest.raises(DecodeError, match="no table of addresses in order"):
         values(made)
+
+
+@pytest.mark.parametrize("count", [COUNT, COUNT + 1])
+def test_a_lost_base_is_not_taken_for_offsets_from_their_own_place(count: int) -> None:
+    section = encode(symbols(count), "6.4")
+    at = section.places["kallsyms_relative_base"][0] & -PAGE_SIZE
+    section.data[at : at + PAGE_SIZE] = bytes(PAGE_SIZE)
+    (table,) = search_kallsyms(section.data, VirtAddr(KERNEL)).tables
+    assert table.base_lost
+    section = encode(symbols(count), "7.0")
+    end = section.places["kallsyms_offsets"][1]
+    at = end & -PAGE_SIZE
+    section.data[at : at + PAGE_SIZE] = bytes(PAGE_SIZE)
+    (table,) = search_kallsyms(section.data, VirtAddr(KERNEL)).tables
+    assert table.layout == "offsets from their own place"
+
+
+def test_offsets_from_their_own_place_are_never_taken_for_such_from_a_lost_base() -> None:
+    made = [(KERNEL + 16 * (i - (i % 600 == 1)), f"Tname_{i}") for i in range(COUNT)]  # few share an address
+    section = encode(made, "7.0")
+    end = section.places["kallsyms_offsets"][1]
+    at = end & -PAGE_SIZE
+    section.data[at : at + PAGE_SIZE] = bytes(PAGE_SIZE)
+    start, end = section.places["kallsyms_seqs_of_names"]
+    section.data[max(start, at + PAGE_SIZE) : end] = b"\xff" * (end - max(start, at + PAGE_SIZE))
+    assert search_kallsyms(section.data, VirtAddr(KERNEL)).tables == ()
+
+
+def test_symbols_may_lie_on_both_sides_of_their_offsets() -> None:
+    made = [(address - 8 * COUNT, name) for address, name in symbols(COUNT)]
+    section = encode(made, "7.0")
+    (table,) = search_kallsyms(section.data, VirtAddr(KERNEL)).tables
+    assert table.addresses.tolist() == [address for address, _ in made]
+    assert table.contradictions == ()
+    assert min(made)[0] < KERNEL < max(made)[0]
+
+
+def test_a_base_that_somebody_zeroed_is_no_other_layout() -> None:
+    section = encode(symbols(701), "6.4")
+    start, end = section.places["kallsyms_relative_base"]
+    section.data[start:end] = bytes(end - start)
+    assert search_kallsyms(section.data, VirtAddr(KERNEL)).tables == ()
+
+
+def test_a_zero_page_where_a_base_might_be_makes_no_base() -> None:
+    section = encode(symbols(COUNT), "6.4-addresses", lead=16 * PAGE_SIZE)
+    start, _ = section.places["kallsyms_num_syms"]
+    low = (start - 4 * COUNT - 8) & -PAGE_SIZE
+    for at in range(low, start - PAGE_SIZE, PAGE_SIZE):
+        section.data[at : at + PAGE_SIZE] = b"\1".ljust(PAGE_SIZE, b"\0")
+    section.data[start - PAGE_SIZE & -PAGE_SIZE : start] = bytes(start - (start - PAGE_SIZE & -PAGE_SIZE))
+    start, end = section.places["kallsyms_addresses"]
+    section.data[start:end] = np.random.default_rng(1).bytes(end - start)
+    assert search_kallsyms(section.data).tables == ()

@@ -172,6 +172,16 @@ def test_forged_tables_cost_little_and_are_told(monkeypatch: pytest.MonkeyPatch,
     assert finding(judged(image), "KRN-005").verdict == "incomplete"
 
 
+def test_more_ranges_than_any_kernel_has_are_cut_off_with_a_gap(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = memory(host())
+    monkeypatch.setattr(module, "_MOST_RUNS", 2)
+    found = memory(host())
+    assert {r.owner for r in found.regions} < {r.owner for r in whole.regions}
+    (gap,) = found.gaps
+    assert gap.what == f"executable memory behind {found.regions[-1].end:#x}"
+    assert gap.why.startswith("more than 2 ranges")
+
+
 def test_a_huge_page_of_nobody_is_searched_at_its_start(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_MOST_SEARCHED", 1 << 20)
     image = host()

@@ -1,11 +1,13 @@
 import struct
 
+import numpy as np
 import pytest
 
 from hypervigil.core.errors import MissingDescription
 from hypervigil.core.facts import Gap
 from hypervigil.linux import exports
 from hypervigil.linux.exports import Comparison, compare_exports
+from hypervigil.memory.symbols import Losses, Symbols
 from tests.linux.host_builder import host
 from tests.linux.kernel_builder import KernelImage
 
@@ -60,6 +62,29 @@ def test_of_several_symbols_of_a_name_one_must_fit() -> None:
     image.name("twice", image.symbols["nr_cpu_ids"][0])
     table(image, "__ksymtab_gpl", ("twice", image.symbols["nr_cpu_ids"][0]))
     assert compared(image).items == ()
+
+
+def test_an_export_whose_symbol_may_be_lost_is_neither_compared_nor_wrong() -> None:
+    image = host()
+    one, wrong = image.symbols["exported_one"][0], image.symbols["asm_exc_page_fault"][0]
+    table(image, "__ksymtab_gpl", ("exported_one", one), ("lost_one", wrong), ("lost_two", wrong), ("never", wrong))
+    kernel = image.open()
+    symbols = kernel.symbols
+    kernel.use_symbols(
+        Symbols(
+            np.array(symbols.addresses, np.uint64),
+            symbols.names,
+            symbols.types,
+            symbols.source,
+            losses=Losses(("lost_one", "lost_two"), (), tuple(sorted(symbols.names))),
+        )
+    )
+    found = compare_exports(kernel)
+    assert [item.name for item in found.items] == ["never"]
+    assert found.compared == 3
+    assert found.gaps == (
+        Gap("2 entries of __ksymtab_gpl", "their symbols may be in a lost part of kallsyms in the image"),
+    )
 
 
 def test_per_cpu_symbols_are_not_compared() -> None:

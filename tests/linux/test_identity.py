@@ -43,6 +43,56 @@ def test_a_sound_kernel_says_one_thing_of_each() -> None:
     assert set(claims["size of list_head"]) == set(claims["offset of list_head.next"]) == {"VMCOREINFO", "BTF"}
 
 
+def cited(image: KernelImage, item: Said) -> bytes:
+    assert item.span
+    return b"".join(image.data[span.start : span.end] for span in item.span)
+
+
+def test_a_line_of_vmcoreinfo_is_cited_whole_and_its_value_by_address() -> None:
+    image = host()
+    items = [item for item in each_said(system_of(image)) if isinstance(item, Said) and item.source == "VMCOREINFO"]
+    lines = {cited(image, item).decode() for item in items}
+    assert {f"OSRELEASE={RELEASE}", f"BUILD-ID={BUILD_ID.hex()}", "SIZE(list_head)=16", "KERNELOFFSET=0"} <= lines
+    for item in items:
+        line = cited(image, item)
+        value = line.partition(b"=")[2]
+        assert b"\n" not in line
+        assert item.address is not None
+        assert image.peek(item.address, len(value)) == value
+
+
+def test_what_kallsyms_says_is_cited_where_it_stands() -> None:
+    image = host()
+    rows = sorted((address, letter + name) for name, (address, letter) in image.symbols.items())
+    for item in each_said(system_of(image)):
+        if isinstance(item, Said) and item.source == "kallsyms" and item.subject.startswith("address of "):
+            name = item.subject.removeprefix("address of ")
+            position = next(i for i, (_, spelled) in enumerate(rows) if spelled[1:] == name)
+            assert item.address == image.at["kallsyms_offsets"] + 4 * position
+            assert cited(image, item) == image.peek(item.address, 4)
+
+
+def test_what_types_say_is_cited_where_they_describe_it() -> None:
+    image = host()
+    (size,) = [
+        item
+        for item in each_said(system_of(image))
+        if isinstance(item, Said) and (item.subject, item.source) == ("size of list_head", "BTF")
+    ]
+    assert cited(image, size)[4:12] == struct.pack("<II", 0x0400_0002, 16)
+    assert size.address is not None
+    assert image.peek(size.address + 4, 8) == struct.pack("<II", 0x0400_0002, 16)
+
+
+def test_symbols_that_are_from_elsewhere_are_not_cited_in_the_image() -> None:
+    image = host()
+    system = system_of(image)
+    system.kernel.use_symbols(system.kernel.symbols)
+    found = [item for item in each_said(system) if isinstance(item, Said) and item.source == "kallsyms"]
+    assert found
+    assert all((item.span, item.address) == ((), None) for item in found)
+
+
 def disputed(image: KernelImage, memory: Reader | None = None, *use: str) -> set[str]:
     return {subject for subject, values in said(image, memory, *use)[0].items() if len(set(values.values())) > 1}
 
@@ -193,6 +243,28 @@ def test_what_no_compiler_would_do_is_said(damage: tuple[int, int], says: str) -
     image.poke_image(image.symbols["__start_BTF"][0], bytes(content))
     claims, _ = said(image, None, "struct list_head")
     assert says in claims["layout of struct list_head"]["BTF"]
+    assert misplaced(image) == image.symbols["__start_BTF"][0] + second + 8
+
+
+def misplaced(image: KernelImage) -> int | None:
+    """Where the offset of the member stands that is misplaced in a list head."""
+    system = system_of(image)
+    system.kernel.type("struct list_head")
+    (item,) = [
+        item
+        for item in each_said(system)
+        if isinstance(item, Said) and (item.subject, item.source) == ("layout of struct list_head", "BTF")
+    ]
+    return item.address
+
+
+def test_of_two_members_that_overlap_the_first_is_misplaced_if_there_is_room_before_it() -> None:
+    image = host()
+    content = bytearray(image.types.btf)
+    first = content.index(struct.pack("<II", 0x0400_0002, 16)) + 8
+    struct.pack_into("<I", content, first + 8, 64)
+    image.poke_image(image.symbols["__start_BTF"][0], bytes(content))
+    assert misplaced(image) == image.symbols["__start_BTF"][0] + first + 8
 
 
 def test_a_member_whose_type_cannot_be_is_said() -> None:

@@ -176,6 +176,24 @@ def test_exit_handlers_stand_at_their_reasons() -> None:
     assert all(s.address == image.at["svm_exit_handlers"] + 8 * int(s.name[18:-1], 16) for s in found.items)
 
 
+def test_handlers_end_with_the_last_whole_pointer() -> None:
+    image = host()
+    symbol_size(image, "kvm_amd", "svm_exit_handlers", 8 * 0xA6 + 5)
+    found = exit_handlers(kvm_of(image), "svm_exit_handlers", "kvm_amd", REASONS)
+    assert [s.name for s in found.items][-1] == "svm_exit_handlers[0xa5]"
+
+
+def test_opcodes_without_a_size_are_not_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    kvm = kvm_of(host())
+    kernel = kvm.system.kernel
+    empty = kernel.program.struct_type("opcode", 0, kernel.type("struct opcode").members)
+    kinds = {"struct opcode": empty}
+    genuine = kernel.type
+    monkeypatch.setattr(kernel, "type", lambda name: kinds.get(name) or genuine(name))
+    with pytest.raises(MissingDescription, match="struct opcode has no size"):
+        list(each_emulator_slot(kvm))
+
+
 def test_a_page_of_handlers_that_is_lost_is_a_gap_where_reasons_begin_or_end() -> None:
     image = host()
     at = image.at["svm_exit_handlers"]

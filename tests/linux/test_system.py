@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -7,6 +8,7 @@ from hypervigil.core.facts import Gap
 from hypervigil.core.units import PAGE_SIZE
 from hypervigil.facts.pointers import Section, Target
 from hypervigil.linux.system import KERNEL, Range, System
+from hypervigil.memory.symbols import Losses, Symbols
 from tests.extract.tamperings import hidden_module
 from tests.linux.c_types import CTypes, words
 from tests.linux.host_builder import host, system_of
@@ -126,6 +128,67 @@ def test_a_module_without_symbols_places_nothing() -> None:
         address=image.at["dummy_init"], owner="dummy", section=Section.TEXT, placed=False
     )
     assert system.symbols_of("none") is None
+
+
+def test_all_views_of_modules_but_types_must_show_every_module() -> None:
+    views = system_of(host()).module_views
+    assert {view.name: view.complete for view in views} == {
+        "module list": True,
+        "address tree": True,
+        "sysfs": True,
+        "bug list": True,
+        "type information": False,
+    }
+
+
+def lacking(*names: str, ranges: tuple[tuple[int, int], ...] = ()) -> System:
+    """The system whose symbols lack some, which are said to be lost, and maybe others in ranges of addresses."""
+    kernel = host().open()
+    symbols = kernel.symbols
+    kept = [i for i, name in enumerate(symbols.names) if name not in names]
+    kernel.use_symbols(
+        Symbols(
+            np.array([symbols.addresses[i] for i in kept], np.uint64),
+            [symbols.names[i] for i in kept],
+            "".join(symbols.types[i] for i in kept),
+            symbols.source,
+            losses=Losses(names, ranges, tuple(sorted(symbols.names))),
+        )
+    )
+    return System(kernel)
+
+
+def test_a_lost_bound_of_data_leaves_that_section_without_an_owner() -> None:
+    system = lacking("_edata", "__init_begin")
+    assert system.unbounded == {Section.DATA, Section.INIT}
+    assert {r.section for r in system.ranges if r.owner == KERNEL} == {Section.TEXT, Section.RODATA}
+    assert system.target(DATA + 8) == Target(address=DATA + 8, placed=False)
+    assert system.target(RODATA).section is Section.RODATA
+
+
+def test_a_lost_bound_of_text_leaves_every_range_open() -> None:
+    system = lacking("_etext")
+    assert system.unbounded == frozenset()
+    with pytest.raises(MissingDescription):
+        _ = system.ranges
+
+
+def test_where_a_symbol_may_be_lost_no_name_is_given() -> None:
+    start = host().symbols["asm_exc_page_fault"][0]
+    assert lacking("gone").target(start).symbol == "asm_exc_page_fault"
+    assert lacking("gone", ranges=((start, start + 8),)).target(start + 4) == Target(
+        address=start + 4, owner=KERNEL, section=Section.TEXT, placed=False
+    )
+
+
+def test_before_the_first_symbol_of_a_range_the_last_of_another_is_not_near() -> None:
+    image = host()
+    first = image.at["svm_nested_ops"]
+    rows = image.at["symtab of kvm_amd"]
+    place = next(rows + 24 * i + 8 for i in range(1 << 10) if image.word(rows + 24 * i + 8) == first)
+    assert target(image, first).symbol == "svm_nested_ops"
+    image.poke(place, words(first + 8))
+    assert target(image, first) == Target(address=first, owner="kvm_amd", section=Section.RODATA)
 
 
 def test_a_hidden_module_still_owns_its_memory() -> None:

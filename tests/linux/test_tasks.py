@@ -1,7 +1,9 @@
+import drgn
 import pytest
 
 from hypervigil.core.errors import EvidenceError, MissingDescription, MissingMemory
 from hypervigil.core.facts import Observed
+from hypervigil.linux import members
 from hypervigil.linux import tasks as module
 from hypervigil.linux.tasks import Task, children, listed_tasks, read_task, run_queues, tasks_by_pid
 from tests.linux.c_types import words
@@ -52,6 +54,23 @@ def test_a_process_whose_threads_cannot_be_walked_is_a_gap() -> None:
     found = listed_tasks(image.open())
     assert names(image, found) == {"systemd", "kthreadd", "qemu"}
     assert [gap.what for gap in found.gaps] == [f"threads of {image.at['task qemu']:#x}"]
+
+
+def test_a_process_that_cannot_be_asked_for_its_threads_is_a_gap_and_the_others_are(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    image = host()
+    lost = image.at["task kthreadd"]
+
+    def number(thing: drgn.Object, *paths: str) -> int:
+        if thing.address_ == lost and paths == ("signal",):
+            raise MissingMemory(lost, 8)
+        return members.number(thing, *paths)
+
+    monkeypatch.setattr("hypervigil.linux.tasks.number", number)
+    found = listed_tasks(image.open())
+    assert names(image, found) == {"systemd", "kthreadd", "qemu", "qemu-101"}
+    assert [gap.what for gap in found.gaps] == [f"threads of {lost:#x}"]
 
 
 def test_a_list_of_threads_that_is_broken_keeps_what_it_showed() -> None:
@@ -111,6 +130,18 @@ def test_a_child_of_a_thread_is_found() -> None:
     image.link(image.at["task qemu-101"] + offset("task_struct", "children"), hidden + offset("task_struct", "sibling"))
     image.link(hidden + offset("task_struct", "children"))
     assert hidden in children(image.open()).items
+
+
+def test_a_child_of_a_hidden_child_is_found() -> None:
+    image = host()
+    below, beside = (image.types.offset("task_struct", name) for name in ("children", "sibling"))
+    hidden, last = (image.object("task_struct", pid=pid, comm=b"hidden") for pid in (7, 8))
+    image.link(image.at["task qemu-101"] + below, hidden + beside)
+    image.link(hidden + below, last + beside)
+    image.link(last + below)
+    found = children(image.open())
+    assert {hidden, last} <= set(found.items)
+    assert found.gaps == ()
 
 
 def test_children_that_lead_back_end() -> None:

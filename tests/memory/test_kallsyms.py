@@ -3,6 +3,7 @@ import pytest
 from hypervigil.core.errors import MissingDescription
 from hypervigil.core.units import PAGE_SIZE, VirtAddr
 from hypervigil.decode.kallsyms import KallsymsTable, search_kallsyms
+from hypervigil.memory import kallsyms as module
 from hypervigil.memory.kallsyms import completed, symbols_of
 from tests.decode.kallsyms_encoder import KERNEL, Section, encode, symbols
 
@@ -86,3 +87,45 @@ def test_a_name_is_given_to_no_symbol_that_has_one_and_to_none_elsewhere() -> No
 def test_of_a_whole_table_nothing_is_told() -> None:
     (table,) = search_kallsyms(encode(ROWS, "6.4").data).tables
     assert completed(table, VirtAddr(0), {"_stext": VirtAddr(0)}) is table
+
+
+def test_a_whole_table_has_no_losses() -> None:
+    (table,) = search_kallsyms(encode(ROWS, "6.4").data).tables
+    found = symbols_of(table, "here")
+    assert found.losses is None
+    assert len(found) == len(ROWS)
+
+
+@pytest.mark.parametrize(
+    ("first", "last", "low", "high"),
+    [
+        (0, 1, 0, KERNEL + 16 * (1024 - 1024 % 7)),
+        (5, 6, KERNEL + 16 * (5 * 1024 - 1 - (5 * 1024 - 1) % 7), (1 << 64) - 1),
+    ],
+)
+def test_addresses_that_are_lost_may_be_up_to_their_neighbours_or_anywhere(
+    first: int, last: int, low: int, high: int
+) -> None:
+    section = encode(symbols(COUNT), "5.10")
+    start, _ = section.places["kallsyms_offsets"]
+    assert start % PAGE_SIZE == 0
+    section.data[start + first * PAGE_SIZE : start + last * PAGE_SIZE] = bytes((last - first) * PAGE_SIZE)
+    (table,) = search_kallsyms(section.data).tables
+    table = table.rebased(VirtAddr(KERNEL)) if table.base_lost else table
+    losses = symbols_of(table, "here").losses
+    assert losses is not None
+    assert losses.ranges == ((low, high),)
+
+
+@pytest.mark.parametrize(
+    ("ranges", "merged"),
+    [
+        ([(5, 9), (0, 2)], ((0, 2), (5, 9))),
+        ([(0, 5), (3, 4)], ((0, 5),)),
+        ([(0, 5), (5, 9)], ((0, 9),)),
+        ([(0, 9), (2, 3), (9, 12), (14, 15)], ((0, 12), (14, 15))),
+        ([], ()),
+    ],
+)
+def test_ranges_that_touch_are_one(ranges: list[tuple[int, int]], merged: tuple[tuple[int, int], ...]) -> None:
+    assert module._merged(ranges) == merged

@@ -219,6 +219,27 @@ def test_the_stacks_of_espfix_share_their_tables_lawfully() -> None:
     assert [one.start for one in found.repeats] == [stack + 4 * GIB, TEXT & -GIB]
 
 
+def test_a_repeat_in_the_user_half_is_told_by_its_address_there() -> None:
+    image = Image()
+    image.map(0x1000, 0x1000, executable=True)
+    slot = image.slot(0x1000, 2)
+    image.put(slot + 8, image.get(slot))
+    found = sweep(image.raw(), image.root, 4)
+    assert [(one.start, one.slot) for one in found.repeats] == [(MIB2, slot + 8)]
+
+
+def test_pages_of_all_sizes_count_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pagetable, "_MAX_LEAVES", 3)
+    image = Image()
+    for at in (TEXT, TEXT + MIB2):
+        image.map(at, 0, size=MIB2, executable=True)
+    for at in (TEXT + 4 * MIB2, TEXT + 4 * MIB2 + 0x1000):
+        image.map(at, 0x1000, executable=True)
+    found = sweep(image.raw(), image.root, 4)
+    assert starts(found) == [TEXT, TEXT + MIB2, TEXT + 4 * MIB2]
+    assert [gap.what for gap in found.gaps] == ["1 pages"]
+
+
 def test_no_more_repeats_are_told_than_one_can_read() -> None:
     image = Image()
     for index in range(512):

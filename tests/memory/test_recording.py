@@ -73,6 +73,23 @@ def test_pages_around_known_ones_are_fetched_in_as_few_reads_as_can_be() -> None
     assert source.reads == [(0x3000, 4096), (0x1000, 8192), (0x4000, 0x3000)]
 
 
+def test_a_replay_shows_the_runs_that_were_read() -> None:
+    reader = RecordingReader(Changing())
+    reader.read(PhysAddr(0x2000), 0x1000)
+    reader.read(PhysAddr(0x1000), 1)
+    reader.read(PhysAddr(0x5000), 0x2000)
+    replay = ReplayReader(memoryview(_file(reader)))
+    assert [(at, len(run)) for at, run in replay.each_run()] == [(0x1000, 0x2000), (0x5000, 0x2000)]
+
+
+def test_what_was_read_at_once_is_one_span() -> None:
+    reader = RecordingReader(Changing(), "recording")
+    reader.read(PhysAddr(0x1000), 0x3000)
+    assert len(reader.spans(PhysAddr(0x1800), 0x2000)) == 1
+    reader.read(PhysAddr(0x4000), 1)
+    assert len(reader.spans(PhysAddr(0x1800), 0x3000)) == 2
+
+
 def test_spans_reopen_at_the_bytes_in_the_file() -> None:
     reader = RecordingReader(Changing(), "recording")
     reader.read(PhysAddr(0x5000), 4)

@@ -34,6 +34,18 @@ def test_a_larger_region_is_wider_but_not_by_its_share() -> None:
     assert small.width < large.width < 1024 * small.width
 
 
+def test_a_region_s_width_is_by_its_own_size_wherever_it_is() -> None:
+    widths = {draw([region(start, 8, "x")], ()).blocks[0].width for start in (0, 1 << 30, 0xFFFF_FFFF_8100_0000)}
+    assert len(widths) == 1
+
+
+def test_a_name_is_shown_whole_or_not_at_all() -> None:
+    for length in range(1, 60):
+        (block,) = draw([region(0, 1, "n" * length)], ()).blocks
+        assert block.label in {"", "n" * length}
+        assert (block.label == "") == (length > 24)
+
+
 def test_a_distance_of_a_gibibyte_starts_a_line_and_a_page_less_does_not() -> None:
     near = draw([region(0, 1), region((1 << 30), 1)], ()).blocks
     apart = draw([region(0, 1), region((1 << 30) + 4096, 1)], ()).blocks

@@ -85,6 +85,16 @@ def test_a_result_points_at_the_bytes_in_the_evidence() -> None:
     assert related["region"] == {"byteOffset": 0x0B40_1000, "byteLength": 32}
 
 
+def test_a_result_says_what_was_found_and_expected_as_far_as_that_is_known() -> None:
+    span = (Span("image", 0, 8),)
+    for violation, text in (
+        (Violation(message="m", spans=span), "m"),
+        (Violation(message="m", spans=span, found="a"), "m\nfound: a"),
+        (Violation(message="m", spans=span, found="a", expected="b"), "m\nfound: a\nexpected: b"),
+    ):
+        assert run_of(violated_by(violation))["results"][0]["message"]["text"] == text
+
+
 def test_artifacts_carry_digests_under_their_registered_names() -> None:
     artifacts = {artifact["properties"]["id"]: artifact for artifact in run_of(reports.clean())["artifacts"]}
     assert artifacts["package"]["hashes"] == {"sha-256": "a1" * 32}

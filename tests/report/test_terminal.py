@@ -53,6 +53,32 @@ def test_a_violation_shows_all_that_proves_it() -> None:
         assert proof in text
 
 
+def shown(**what: object) -> str:
+    exhibit = Exhibit(**{"check": "A-1", "violation": 0, "title": "t", "address": 0, "spans": ()} | what)  # type: ignore[arg-type] # a test's own
+    found = reports.finding("A-1", "a", Verdict.VIOLATED, violations=(reports.slot_violation(),))
+    return render(reports.report((found,), exhibits=(exhibit,)))
+
+
+@pytest.mark.parametrize(("size", "cut"), [(12 * 16, False), (12 * 16 + 1, True), (40 * 16, True)])
+def test_bytes_that_are_not_shown_are_told(size: int, *, cut: bool) -> None:
+    assert ("... the rest is in the JSON and HTML reports" in shown(found="90" * size)) is cut
+
+
+@pytest.mark.parametrize(("count", "cut"), [(12, False), (13, True)])
+def test_instructions_that_are_not_shown_are_told(count: int, *, cut: bool) -> None:
+    lines = tuple(Line(at, f"{at:02x}", f"push {at}") for at in range(count))
+    text = shown(after=lines)
+    assert ("... the rest is in the JSON and HTML reports" in text) is cut
+    assert text.count("push ") == 12
+
+
+def test_two_equal_instructions_are_both_shown() -> None:
+    lines = (Line(0, "90", "nop"), Line(1, "90", "nop"), Line(2, "c3", "ret"))
+    text = shown(after=lines)
+    assert text.count("nop") == 2
+    assert "more like it" not in text
+
+
 def test_equal_instructions_are_folded() -> None:
     padding = tuple(Line(at * 2, "0000", "add byte ptr [rax], al") for at in range(16))
     shown = Exhibit(check="A-1", violation=0, title="t", address=0, spans=(), after=(*padding, AFTER[1]))

@@ -274,7 +274,9 @@ def each_emulator_slot(kvm: Kvm) -> Iterator[Slot]:
         typed_table(kvm, "emulate_ops", "struct x86_emulate_ops", KVM),
         "struct x86_emulate_ops",
     )
-    pointer, permission, width = offset_of(kind, "u"), offset_of(kind, "check_perm"), kind.size or 0
+    pointer, permission, width = offset_of(kind, "u"), offset_of(kind, "check_perm"), kind.size
+    if not width:
+        raise MissingDescription("struct opcode has no size")
     waiting = list(_OPCODE_ROOTS)
     seen: set[str] = set()
     while waiting:

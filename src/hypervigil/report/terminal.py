@@ -229,7 +229,7 @@ def _instruction(mark: str, line: Line, style: str) -> Text:
 
 
 def _data(exhibit: Exhibit) -> Iterator[Text]:
-    rows = list(each_row(exhibit.found, exhibit.expected, exhibit.address, rows=_LINES))
+    rows = list(each_row(exhibit.found, exhibit.expected, exhibit.address, rows=_LINES + 1))
     columns = max((max(len(row.found), len(row.expected)) for row in rows), default=0)
     for row in rows:
         changed = any(cell.differs for cell in (*row.found, *row.expected))
