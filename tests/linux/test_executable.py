@@ -153,3 +153,43 @@ def test_the_hypercall_page_is_claimed_where_there_is_one() -> None:
     assert owned(image)["hypercall page"] == (WINDOW, WINDOW + PAGE_SIZE, "trampoline")
     image.poke(image.symbols["hv_hypercall_pg"][0], words(0))
     assert "hypercall page" not in owned(image)
+
+
+@pytest.mark.parametrize(
+    ("layout", "members", "pages"),
+    [
+        ("map:bpf_map image:ptr", {"image": WINDOW}, 1),
+        ("map:bpf_map image_pages:ptr[8] image_pages_cnt:u32", {"image_pages[0]": WINDOW, "image_pages_cnt": 1}, 1),
+        (
+            "map:bpf_map image_pages:ptr[8] image_pages_cnt:u32",
+            {"image_pages[0]": WINDOW, "image_pages[1]": WINDOW + PAGE_SIZE, "image_pages_cnt": 99},
+            2,
+        ),
+        ("map:bpf_map image:ptr", {"image": 0}, 0),
+    ],
+)
+def test_operations_that_bpf_programs_serve_as_have_images(layout: str, members: dict[str, int], pages: int) -> None:
+    image = host()
+    image.types = CTypes({**KERNEL, "bpf_map": "ops:ptr id:u32", "bpf_struct_ops_map": layout})
+    operations = image.pointers("bpf_struct_ops_map_ops", 0)
+    other, made = image.object("bpf_map", ops=operations + 8), image.object("bpf_struct_ops_map")
+    for path, value in {"map.ops": operations, **members}.items():
+        image.member("bpf_struct_ops_map", made, path, value)
+    node = image.object("xa_node")
+    for slot, entry in enumerate((0, other, made)):
+        image.member("xa_node", node, f"slots[{slot}]", entry)
+    image.variable("map_idr", "idr", idr_rt__xa_head=node | 2)
+    image.put_tables()
+    found = [c for c in claims(image).items if "operations" in c.owner]
+    assert [(c.start - WINDOW, c.end - WINDOW, c.kind) for c in found] == [
+        (page * PAGE_SIZE, (page + 1) * PAGE_SIZE, "BPF trampoline") for page in range(pages)
+    ]
+
+
+def test_maps_that_cannot_all_be_read_are_a_gap() -> None:
+    image = host()
+    image.types = CTypes({**KERNEL, "bpf_map": "ops:ptr id:u32"})
+    image.pointers("bpf_struct_ops_map_ops", 0)
+    image.variable("map_idr", "idr", idr_rt__xa_head=AWAY | 2)
+    image.put_tables()
+    assert [gap.what for gap in claims(image).gaps] == ["BPF operations"]

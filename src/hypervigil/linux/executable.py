@@ -3,6 +3,9 @@
 - BPF programs, trampolines and dispatchers: ``bpf_kallsyms`` (kernel/bpf/core.c) lists those that were loaded by the
   system call; programs that the kernel makes for itself (socket filters, seccomp) are found by their
   ``struct bpf_prog``, each alone at the start of a vmalloc area, whose auxiliary part must point back.
+- Trampolines of BPF programs that serve as operations of the kernel (congestion control, schedulers): the images of the
+  ``struct bpf_struct_ops_map`` in ``map_idr``. Since 6.13 they have symbols as well (7c8ce4ffb684 "bpf: Add kernel
+  symbol for struct_ops trampoline").
 - Slots of kprobes: ``kprobe_insn_slots``, ``kprobe_optinsn_slots`` (kernel/kprobes.c).
 - Trampolines of tracers: ``ftrace_ops_trampoline_list``, ``ftrace_ops_list`` (kernel/trace/ftrace.c).
 - The real mode trampoline (arch/x86/realmode/init.c, set_real_mode_permissions).
@@ -19,9 +22,10 @@ from hypervigil.core.errors import EvidenceError, MissingDescription
 from hypervigil.core.facts import Gap, Observed
 from hypervigil.core.units import PAGE_SIZE, VirtAddr
 from hypervigil.linux.lists import walk_chain, walk_list
-from hypervigil.linux.members import has, number, offset_of, text
+from hypervigil.linux.members import element, has, length, member, number, offset_of, text
 from hypervigil.linux.modules import Module
 from hypervigil.linux.vmap import VmapArea
+from hypervigil.linux.xarray import xarray_entries
 from hypervigil.memory.kernel import Kernel
 
 _REWRITTEN = ("bpf_trampoline_", "bpf_dispatcher_")
@@ -49,6 +53,7 @@ def executable_claims(kernel: Kernel, areas: tuple[VmapArea, ...], modules: tupl
     sources: dict[str, Callable[[], Iterator[Claim]]] = {
         "BPF symbols": lambda: _bpf_symbols(kernel),
         "BPF programs": lambda: _bpf_programs(kernel, areas),
+        "BPF operations": lambda: _bpf_operations(kernel),
         "kprobe slots": lambda: _kprobe_slots(kernel),
         "ftrace trampolines": lambda: _ftrace_trampolines(kernel),
         "real mode trampoline": lambda: _real_mode(kernel),
@@ -104,6 +109,27 @@ def _bpf_image(kernel: Kernel, start: int, size: int) -> tuple[int, int]:
     if has(kernel.type("struct bpf_binary_header"), "pages"):
         return start & ~(PAGE_SIZE - 1), start + size
     return start - start % _CHUNK, start + size
+
+
+def _bpf_operations(kernel: Kernel) -> Iterator[Claim]:
+    """One image of a page until 6.8, several since 187e2af05abe "bpf: struct_ops supports more than one page" (6.9)."""
+    wanted, maps = kernel.symbols.find("bpf_struct_ops_map_ops"), kernel.symbols.find("map_idr")
+    if wanted is None or maps is None:
+        return
+    walked = xarray_entries(kernel, number(kernel.object("struct idr", maps), "idr_rt.xa_head"), "BPF maps")
+    for address in walked.items:
+        if number(kernel.object("struct bpf_map", address), "ops") != wanted:
+            continue
+        thing = kernel.object("struct bpf_struct_ops_map", address)
+        if has(thing, "image"):
+            images = [number(thing, "image")]
+        else:
+            pages = member(thing, "image_pages")
+            images = [number(element(pages, i)) for i in range(min(number(thing, "image_pages_cnt"), length(pages)))]
+        for start in images:
+            if start:
+                yield Claim(start, start + PAGE_SIZE, f"BPF operations of map at {address:#x}", "BPF trampoline")
+    _refuse_gaps(walked)
 
 
 def _kprobe_slots(kernel: Kernel) -> Iterator[Claim]:
