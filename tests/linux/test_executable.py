@@ -193,3 +193,27 @@ def test_maps_that_cannot_all_be_read_are_a_gap() -> None:
     image.variable("map_idr", "idr", idr_rt__xa_head=AWAY | 2)
     image.put_tables()
     assert [gap.what for gap in claims(image).gaps] == ["BPF operations"]
+
+
+PAGE = "flags:u64 lru:list_head mapping:ptr index:u64 private:u64 count:u64"
+
+
+@pytest.mark.parametrize("name", ["kexec_image", "kexec_crash_image"])
+@pytest.mark.parametrize("based", [False, True])
+def test_the_code_that_starts_the_next_kernel_is_a_page_of_the_direct_map(name: str, based: bool) -> None:  # noqa: FBT001 - a case
+    image = host()
+    image.types = CTypes({**KERNEL, "page": PAGE, "kimage": "head:u64 control_code_page:ptr"})
+    size, pages = image.types.size("page"), 0xFFFF_EA00_0000_0000
+    if based:
+        pages = HEAP + (1 << 44)
+        image.pointers("vmemmap_base", pages)
+        image.pointers("page_offset_base", HEAP + (1 << 40))
+    made = image.object("kimage", control_code_page=pages + 7 * size)
+    image.pointers(name, made)
+    image.put_tables()
+    start = HEAP + based * (1 << 40) + 7 * PAGE_SIZE
+    assert owned(image)[f"{name}, code that starts the next kernel"] == (start, start + PAGE_SIZE, "trampoline")
+    image.member("kimage", made, "control_code_page", pages + 7 * size + 8)
+    assert [gap.what for gap in claims(image).gaps] == ["code of the next kernel"]
+    image.poke(image.symbols[name][0], words(0))
+    assert not any("next kernel" in owner for owner in owned(image))

@@ -11,6 +11,8 @@
 - The real mode trampoline (arch/x86/realmode/init.c, set_real_mode_permissions).
 - Thunks of modules against indirect target selection: ``mod->its_page_array`` (872df34d7c51 "x86/its: Use dynamic
   thunks for indirect branches", 6.15 and stable kernels).
+- The code that starts the next kernel, or the one for a crash, where one is loaded: ``kexec_image->control_code_page``.
+  It is prepared when that is loaded since "x86/kexec: Mark relocate_kernel page as ROX instead of RWX" (6.14).
 - Hyper-V's hypercall page: ``hv_hypercall_pg``.
 """
 
@@ -32,6 +34,10 @@ _REWRITTEN = ("bpf_trampoline_", "bpf_dispatcher_")
 _CHUNK = 64  # BPF_PROG_CHUNK_SIZE
 _MAX_IMAGE = 1 << 24
 _MAX_PAGES = 4096
+_MOST_FRAMES = 1 << 40
+_PAGE_STRUCT = 64
+_VMEMMAP, _DIRECT_MAP = 0xFFFF_EA00_0000_0000, 0xFFFF_8880_0000_0000
+"""Where these are without CONFIG_DYNAMIC_MEMORY_LAYOUT."""
 
 
 class Claim(msgspec.Struct, frozen=True, order=True):
@@ -58,6 +64,7 @@ def executable_claims(kernel: Kernel, areas: tuple[VmapArea, ...], modules: tupl
         "ftrace trampolines": lambda: _ftrace_trampolines(kernel),
         "real mode trampoline": lambda: _real_mode(kernel),
         "indirect target thunks": lambda: _indirect_thunks(kernel, modules),
+        "code of the next kernel": lambda: _control_pages(kernel),
         "hypercall page": lambda: _hypercall_page(kernel),
     }
     for name, source in sources.items():
@@ -195,6 +202,28 @@ def _indirect_thunks(kernel: Kernel, modules: tuple[Module, ...]) -> Iterator[Cl
         for index in range(count):
             start = kernel.space.u64(VirtAddr(pages + 8 * index))
             yield Claim(start, start + PAGE_SIZE, f"thunks of {module.name}", "trampoline")
+
+
+def _control_pages(kernel: Kernel) -> Iterator[Claim]:
+    for name in ("kexec_image", "kexec_crash_image"):
+        variable = kernel.symbols.find(name)
+        image = 0 if variable is None else kernel.space.u64(variable)
+        if image:
+            start = _address_of_page(kernel, number(kernel.object("struct kimage", image), "control_code_page"))
+            yield Claim(start, start + PAGE_SIZE, f"{name}, code that starts the next kernel", "trampoline")
+
+
+def _address_of_page(kernel: Kernel, page: int) -> int:
+    """Where the memory that a ``struct page`` stands for is in the direct map (asm/pgtable_64.h, asm/page_64.h)."""
+    size = kernel.type("struct page").size or _PAGE_STRUCT
+    map_of_pages, direct_map = (
+        default if (variable := kernel.symbols.find(name)) is None else kernel.space.u64(variable)
+        for name, default in (("vmemmap_base", _VMEMMAP), ("page_offset_base", _DIRECT_MAP))
+    )
+    number_of_page, rest = divmod(page - map_of_pages, size)
+    if rest or not 0 <= number_of_page < _MOST_FRAMES:
+        raise MissingDescription(f"{page:#x} is no struct page")
+    return direct_map + number_of_page * PAGE_SIZE
 
 
 def _hypercall_page(kernel: Kernel) -> Iterator[Claim]:
