@@ -333,3 +333,17 @@ def test_a_last_function_without_a_size_reaches_to_its_padding() -> None:
     assert executable_slack(subject(image)).residues == ()
     image.poke(start + 0x80, b"\x31\xc0")
     assert [r.start for r in executable_slack(subject(image)).residues] == [start + 0x80]
+
+
+def test_what_a_thread_is_just_freeing_is_an_observation(monkeypatch: pytest.MonkeyPatch) -> None:
+    image = host()
+    page_of_nobody(image)
+    owner = "module gone, which process 7 (rmmod) is unloading"
+    claims: list[Claim] = [Claim(STUB, STUB + PAGE_SIZE, owner, "freed")]
+    monkeypatch.setattr(module, "memory_being_freed", lambda *_: iter(claims))
+    assert at(image, STUB).owner == owner
+    found = finding(judged(image), "KRN-005")
+    assert (found.verdict, [one.object for one in found.observations]) == ("holds", [owner])
+    claims.clear()
+    assert at(image, STUB).owner == ""
+    assert finding(judged(image), "KRN-005").verdict == "violated"

@@ -82,15 +82,20 @@ def test_missing_pages_are_gaps() -> None:
 
 
 @pytest.mark.parametrize(
-    ("state", "init", "compared"), [("coming", True, 1), ("coming", False, 2), ("unformed", False, 2)]
+    ("state", "init", "listed", "compared"),
+    [("coming", True, False, 1), ("coming", True, True, 2), ("coming", False, False, 2), ("unformed", False, False, 2)],
 )
 def test_a_module_that_is_being_loaded_is_a_gap_but_its_state_alone_proves_nothing(
     state: str,
     init: bool,  # noqa: FBT001 - a case
+    listed: bool,  # noqa: FBT001 - a case
     compared: int,
 ) -> None:
     made = world()
     module, symbols = made.modules[0]
+    if listed:
+        made.types["module"] = [*made.types["module"], ("sect_attrs", 0x200, 8)]
+        made.number(module.address + 0x200, DATA)
     areas = (*module.areas, Area(DATA, DATA + 8, Section.INIT)) if init else module.areas
     made.modules[0] = (Module(name="kvm", address=module.address, state=state, areas=areas, size=8), symbols)
     found = facts(made)

@@ -153,3 +153,67 @@ def test_the_hypercall_page_is_claimed_where_there_is_one() -> None:
     assert owned(image)["hypercall page"] == (WINDOW, WINDOW + PAGE_SIZE, "trampoline")
     image.poke(image.symbols["hv_hypercall_pg"][0], words(0))
     assert "hypercall page" not in owned(image)
+
+
+@pytest.mark.parametrize(
+    ("layout", "members", "pages"),
+    [
+        ("map:bpf_map image:ptr", {"image": WINDOW}, 1),
+        ("map:bpf_map image_pages:ptr[8] image_pages_cnt:u32", {"image_pages[0]": WINDOW, "image_pages_cnt": 1}, 1),
+        (
+            "map:bpf_map image_pages:ptr[8] image_pages_cnt:u32",
+            {"image_pages[0]": WINDOW, "image_pages[1]": WINDOW + PAGE_SIZE, "image_pages_cnt": 99},
+            2,
+        ),
+        ("map:bpf_map image:ptr", {"image": 0}, 0),
+    ],
+)
+def test_operations_that_bpf_programs_serve_as_have_images(layout: str, members: dict[str, int], pages: int) -> None:
+    image = host()
+    image.types = CTypes({**KERNEL, "bpf_map": "ops:ptr id:u32", "bpf_struct_ops_map": layout})
+    operations = image.pointers("bpf_struct_ops_map_ops", 0)
+    other, made = image.object("bpf_map", ops=operations + 8), image.object("bpf_struct_ops_map")
+    for path, value in {"map.ops": operations, **members}.items():
+        image.member("bpf_struct_ops_map", made, path, value)
+    node = image.object("xa_node")
+    for slot, entry in enumerate((0, other, made)):
+        image.member("xa_node", node, f"slots[{slot}]", entry)
+    image.variable("map_idr", "idr", idr_rt__xa_head=node | 2)
+    image.put_tables()
+    found = [c for c in claims(image).items if "operations" in c.owner]
+    assert [(c.start - WINDOW, c.end - WINDOW, c.kind) for c in found] == [
+        (page * PAGE_SIZE, (page + 1) * PAGE_SIZE, "BPF trampoline") for page in range(pages)
+    ]
+
+
+def test_maps_that_cannot_all_be_read_are_a_gap() -> None:
+    image = host()
+    image.types = CTypes({**KERNEL, "bpf_map": "ops:ptr id:u32"})
+    image.pointers("bpf_struct_ops_map_ops", 0)
+    image.variable("map_idr", "idr", idr_rt__xa_head=AWAY | 2)
+    image.put_tables()
+    assert [gap.what for gap in claims(image).gaps] == ["BPF operations"]
+
+
+PAGE = "flags:u64 lru:list_head mapping:ptr index:u64 private:u64 count:u64"
+
+
+@pytest.mark.parametrize("name", ["kexec_image", "kexec_crash_image"])
+@pytest.mark.parametrize("based", [False, True])
+def test_the_code_that_starts_the_next_kernel_is_a_page_of_the_direct_map(name: str, based: bool) -> None:  # noqa: FBT001 - a case
+    image = host()
+    image.types = CTypes({**KERNEL, "page": PAGE, "kimage": "head:u64 control_code_page:ptr"})
+    size, pages = image.types.size("page"), 0xFFFF_EA00_0000_0000
+    if based:
+        pages = HEAP + (1 << 44)
+        image.pointers("vmemmap_base", pages)
+        image.pointers("page_offset_base", HEAP + (1 << 40))
+    made = image.object("kimage", control_code_page=pages + 7 * size)
+    image.pointers(name, made)
+    image.put_tables()
+    start = HEAP + based * (1 << 40) + 7 * PAGE_SIZE
+    assert owned(image)[f"{name}, code that starts the next kernel"] == (start, start + PAGE_SIZE, "trampoline")
+    image.member("kimage", made, "control_code_page", pages + 7 * size + 8)
+    assert [gap.what for gap in claims(image).gaps] == ["code of the next kernel"]
+    image.poke(image.symbols[name][0], words(0))
+    assert not any("next kernel" in owner for owner in owned(image))

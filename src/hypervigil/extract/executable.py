@@ -15,6 +15,7 @@ from hypervigil.facts.kernel import ExecutableMemory, ExecutableRegion, Executab
 from hypervigil.facts.pointers import Section
 from hypervigil.linux import slack
 from hypervigil.linux.executable import Claim, executable_claims
+from hypervigil.linux.freeing import memory_being_freed
 from hypervigil.linux.members import number
 from hypervigil.linux.modules import Module, module_sections
 from hypervigil.linux.slack import find_residue
@@ -72,6 +73,17 @@ def executable_memory(subject: Subject) -> ExecutableMemory:
     if len(runs) > _MOST_RUNS:
         runs.pop()
         gaps.append(Gap(f"executable memory behind {runs[-1].end:#x}", f"more than {_MOST_RUNS} ranges: {_FORGED}"))
+    regions = _regions(system, runs, owned, whole=whole)
+    if any(not region.owner for region in regions.items):
+        freed = tuple(memory_being_freed(system, subject.census.tasks.items, areas.items))
+        regions = _regions(system, runs, sorted([*owned, *freed]), whole=whole) if freed else regions
+    return ExecutableMemory(
+        regions=tuple(sorted(regions.items, key=lambda r: r.start)), gaps=tuple(sorted({*gaps, *regions.gaps}))
+    )
+
+
+def _regions(system: System, runs: list[_Run], owned: list[Claim], *, whole: bool) -> Observed[ExecutableRegion]:
+    """Every run, cut by what is owned."""
     regions: list[ExecutableRegion] = []
     nobodys: list[tuple[_Run, int, int]] = []
     reach = list(itertools.accumulate((claim.end for claim in owned), max))
@@ -86,10 +98,7 @@ def executable_memory(subject: Subject) -> ExecutableMemory:
             else:
                 regions.append(_region(system, run, (start, end), (claim.owner, claim.kind)))
     found = _of_nobody(system, nobodys, whole=whole)
-    regions += found.items
-    return ExecutableMemory(
-        regions=tuple(sorted(regions, key=lambda r: r.start)), gaps=tuple(sorted({*gaps, *found.gaps}))
-    )
+    return Observed((*regions, *found.items), found.gaps)
 
 
 def _of_nobody(system: System, stretches: list[tuple[_Run, int, int]], *, whole: bool) -> Observed[ExecutableRegion]:

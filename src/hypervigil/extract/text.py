@@ -13,6 +13,7 @@ from hypervigil.extract.loading import Subject, extracts
 from hypervigil.facts.code import CodeImage, Deviation
 from hypervigil.facts.kernel import TextSites
 from hypervigil.facts.pointers import Section
+from hypervigil.linux.members import number
 from hypervigil.linux.modules import Module, module_sections
 from hypervigil.linux.system import KERNEL, System
 from hypervigil.linux.text import static_calls
@@ -71,7 +72,7 @@ def each_text(system: System, gaps: list[Gap]) -> Iterator[tuple[str, int, int]]
     """
     system.kernel.symbols.address("_stext")
     system.kernel.symbols.address("_etext")
-    loading = {module.name for module in system.modules.items if _is_loading(module)}
+    loading = {module.name for module in system.modules.items if _is_loading(system, module)}
     for owned in system.ranges:
         if owned.section is not Section.TEXT:
             continue
@@ -81,9 +82,18 @@ def each_text(system: System, gaps: list[Gap]) -> Iterator[tuple[str, int, int]]
         yield owned.owner, owned.start, owned.end
 
 
-def _is_loading(module: Module) -> bool:
-    """Whether a module has memory for its init still and is not live; its state alone may be forged."""
-    return module.state != "live" and any(area.section is Section.INIT for area in module.areas)
+def _is_loading(system: System, module: Module) -> bool:
+    """Whether a module's text is not final yet; its state alone may be forged.
+
+    While it is loaded it has memory for its init. It gets its list of sections behind the last patch of its text, right
+    before its init function is called (load_module: mod_sysfs_setup, do_init_module).
+    """
+    if module.state == "live" or not any(area.section is Section.INIT for area in module.areas):
+        return False
+    try:
+        return not number(system.kernel.object("struct module", module.address), "sect_attrs")
+    except EvidenceError:
+        return True
 
 
 class _Described(NamedTuple):

@@ -3,11 +3,16 @@
 - BPF programs, trampolines and dispatchers: ``bpf_kallsyms`` (kernel/bpf/core.c) lists those that were loaded by the
   system call; programs that the kernel makes for itself (socket filters, seccomp) are found by their
   ``struct bpf_prog``, each alone at the start of a vmalloc area, whose auxiliary part must point back.
+- Trampolines of BPF programs that serve as operations of the kernel (congestion control, schedulers): the images of the
+  ``struct bpf_struct_ops_map`` in ``map_idr``. Since 6.13 they have symbols as well (7c8ce4ffb684 "bpf: Add kernel
+  symbol for struct_ops trampoline").
 - Slots of kprobes: ``kprobe_insn_slots``, ``kprobe_optinsn_slots`` (kernel/kprobes.c).
 - Trampolines of tracers: ``ftrace_ops_trampoline_list``, ``ftrace_ops_list`` (kernel/trace/ftrace.c).
 - The real mode trampoline (arch/x86/realmode/init.c, set_real_mode_permissions).
 - Thunks of modules against indirect target selection: ``mod->its_page_array`` (872df34d7c51 "x86/its: Use dynamic
   thunks for indirect branches", 6.15 and stable kernels).
+- The code that starts the next kernel, or the one for a crash, where one is loaded: ``kexec_image->control_code_page``.
+  It is prepared when that is loaded since "x86/kexec: Mark relocate_kernel page as ROX instead of RWX" (6.14).
 - Hyper-V's hypercall page: ``hv_hypercall_pg``.
 """
 
@@ -19,15 +24,20 @@ from hypervigil.core.errors import EvidenceError, MissingDescription
 from hypervigil.core.facts import Gap, Observed
 from hypervigil.core.units import PAGE_SIZE, VirtAddr
 from hypervigil.linux.lists import walk_chain, walk_list
-from hypervigil.linux.members import has, number, offset_of, text
+from hypervigil.linux.members import element, has, length, member, number, offset_of, text
 from hypervigil.linux.modules import Module
 from hypervigil.linux.vmap import VmapArea
+from hypervigil.linux.xarray import xarray_entries
 from hypervigil.memory.kernel import Kernel
 
 _REWRITTEN = ("bpf_trampoline_", "bpf_dispatcher_")
 _CHUNK = 64  # BPF_PROG_CHUNK_SIZE
 _MAX_IMAGE = 1 << 24
 _MAX_PAGES = 4096
+_MOST_FRAMES = 1 << 40
+_PAGE_STRUCT = 64
+_VMEMMAP, _DIRECT_MAP = 0xFFFF_EA00_0000_0000, 0xFFFF_8880_0000_0000
+"""Where these are without CONFIG_DYNAMIC_MEMORY_LAYOUT."""
 
 
 class Claim(msgspec.Struct, frozen=True, order=True):
@@ -49,10 +59,12 @@ def executable_claims(kernel: Kernel, areas: tuple[VmapArea, ...], modules: tupl
     sources: dict[str, Callable[[], Iterator[Claim]]] = {
         "BPF symbols": lambda: _bpf_symbols(kernel),
         "BPF programs": lambda: _bpf_programs(kernel, areas),
+        "BPF operations": lambda: _bpf_operations(kernel),
         "kprobe slots": lambda: _kprobe_slots(kernel),
         "ftrace trampolines": lambda: _ftrace_trampolines(kernel),
         "real mode trampoline": lambda: _real_mode(kernel),
         "indirect target thunks": lambda: _indirect_thunks(kernel, modules),
+        "code of the next kernel": lambda: _control_pages(kernel),
         "hypercall page": lambda: _hypercall_page(kernel),
     }
     for name, source in sources.items():
@@ -104,6 +116,27 @@ def _bpf_image(kernel: Kernel, start: int, size: int) -> tuple[int, int]:
     if has(kernel.type("struct bpf_binary_header"), "pages"):
         return start & ~(PAGE_SIZE - 1), start + size
     return start - start % _CHUNK, start + size
+
+
+def _bpf_operations(kernel: Kernel) -> Iterator[Claim]:
+    """One image of a page until 6.8, several since 187e2af05abe "bpf: struct_ops supports more than one page" (6.9)."""
+    wanted, maps = kernel.symbols.find("bpf_struct_ops_map_ops"), kernel.symbols.find("map_idr")
+    if wanted is None or maps is None:
+        return
+    walked = xarray_entries(kernel, number(kernel.object("struct idr", maps), "idr_rt.xa_head"), "BPF maps")
+    for address in walked.items:
+        if number(kernel.object("struct bpf_map", address), "ops") != wanted:
+            continue
+        thing = kernel.object("struct bpf_struct_ops_map", address)
+        if has(thing, "image"):
+            images = [number(thing, "image")]
+        else:
+            pages = member(thing, "image_pages")
+            images = [number(element(pages, i)) for i in range(min(number(thing, "image_pages_cnt"), length(pages)))]
+        for start in images:
+            if start:
+                yield Claim(start, start + PAGE_SIZE, f"BPF operations of map at {address:#x}", "BPF trampoline")
+    _refuse_gaps(walked)
 
 
 def _kprobe_slots(kernel: Kernel) -> Iterator[Claim]:
@@ -169,6 +202,28 @@ def _indirect_thunks(kernel: Kernel, modules: tuple[Module, ...]) -> Iterator[Cl
         for index in range(count):
             start = kernel.space.u64(VirtAddr(pages + 8 * index))
             yield Claim(start, start + PAGE_SIZE, f"thunks of {module.name}", "trampoline")
+
+
+def _control_pages(kernel: Kernel) -> Iterator[Claim]:
+    for name in ("kexec_image", "kexec_crash_image"):
+        variable = kernel.symbols.find(name)
+        image = 0 if variable is None else kernel.space.u64(variable)
+        if image:
+            start = _address_of_page(kernel, number(kernel.object("struct kimage", image), "control_code_page"))
+            yield Claim(start, start + PAGE_SIZE, f"{name}, code that starts the next kernel", "trampoline")
+
+
+def _address_of_page(kernel: Kernel, page: int) -> int:
+    """Where the memory that a ``struct page`` stands for is in the direct map (asm/pgtable_64.h, asm/page_64.h)."""
+    size = kernel.type("struct page").size or _PAGE_STRUCT
+    map_of_pages, direct_map = (
+        default if (variable := kernel.symbols.find(name)) is None else kernel.space.u64(variable)
+        for name, default in (("vmemmap_base", _VMEMMAP), ("page_offset_base", _DIRECT_MAP))
+    )
+    number_of_page, rest = divmod(page - map_of_pages, size)
+    if rest or not 0 <= number_of_page < _MOST_FRAMES:
+        raise MissingDescription(f"{page:#x} is no struct page")
+    return direct_map + number_of_page * PAGE_SIZE
 
 
 def _hypercall_page(kernel: Kernel) -> Iterator[Claim]:

@@ -3,14 +3,21 @@
 from collections.abc import Iterator
 
 from hypervigil.core.check import check
-from hypervigil.core.finding import CodeRef, Violation
+from hypervigil.core.finding import CodeRef, Observation, Violation
 from hypervigil.facts.kernel import ExecutableMemory
 
 
 @check("KRN-005")
-def executable_pages_owned(memory: ExecutableMemory) -> Iterator[Violation]:
-    """Report executable regions that no part of the kernel claims."""
+def executable_pages_owned(memory: ExecutableMemory) -> Iterator[Violation | Observation]:
+    """Report executable regions that no part of the kernel claims, and say what is about to be freed."""
     for region in memory.regions:
+        if region.kind == "freed":
+            yield Observation(
+                message=f"executable memory at {region.start:#x} is on no list any more: it is {region.owner}",
+                object=region.owner,
+                address=region.start,
+                spans=(*region.table_span, *region.span),
+            )
         if not region.owner:
             size = region.end - region.start
             yield Violation(
