@@ -1,4 +1,4 @@
-"""``make bench``: Hypervigil against Volatility 3 on the same image in one run, and its cost against image size.
+"""``make bench``: Hypervigil against Volatility 3 on the same image, its cost against image size, and hostile images.
 
 Writes build/bench/results.json, and docs/explanation/speed.md with its picture.
 """
@@ -8,18 +8,19 @@ import json
 import platform
 import subprocess
 import sys
-import time
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
+from bench.hostile import each_kernel
 from bench.measure import Cost, best, load, run
 from bench.page import write_page
-from bench.prepare import make_image, make_symbols
+from bench.prepare import make_image, make_kernel, make_symbols
 from bench.sizes import each_size
 
 _OUT = Path("build/bench")
 _HYPERVIGIL = [str(Path(sys.executable).with_name("hypervigil")), "integrity", "--quiet"]
+_HOSTS_MIB = (256, 512)
 _PLUGINS = {
     "system calls": "linux.malware.check_syscall.Check_syscall",
     "interrupt table": "linux.malware.check_idt.Check_idt",
@@ -34,13 +35,12 @@ def main() -> None:
     """Measure, and write the results."""
     options = _options()
     _OUT.mkdir(parents=True, exist_ok=True)
-    image, kernel = make_image(options.kernel, _OUT)
-    began = time.monotonic()
-    symbols = make_symbols(image, options.kernel, kernel, _OUT)
-    prepared = time.monotonic() - began
+    kernel = make_kernel(options.kernel)
+    small, image = (make_image(kernel, mib, _OUT) for mib in _HOSTS_MIB)
+    symbols, prepared = make_symbols(image, options.kernel, kernel, _OUT)
     ours = best([*_HYPERVIGIL, str(image)], 5)
     theirs = {name: _volatility(plugin, image, symbols) for name, plugin in _PLUGINS.items()}
-    sizes = [(mib, cost) for mib, cost in each_size(image, _OUT, _HYPERVIGIL, options.most)]
+    sizes = [(mib, cost) for mib, cost in each_size([small, image], _OUT, _HYPERVIGIL, options.most)]
     results = {
         "date": datetime.now(UTC).strftime("%Y-%m-%d"),
         "machine": f"{platform.machine()}, {_processor()}, load {load():.1f}",
@@ -51,6 +51,7 @@ def main() -> None:
         "volatility": {name: _figures(cost) for name, cost in theirs.items()},
         "refused": {name: cost.output.strip()[-300:] for name, cost in theirs.items() if not _answered(cost)},
         "sizes": [{"mib": mib, **_figures(cost)} for mib, cost in sizes],
+        "hostile": list(each_kernel(_OUT, _HOSTS_MIB[-1], options.hostile)),
     }
     (_OUT / "results.json").write_text(json.dumps(results, indent=1) + "\n")
     write_page(results)
@@ -61,6 +62,7 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="bench", description=__doc__)
     parser.add_argument("--kernel", default="6.1", help="kernel of the lab")
     parser.add_argument("--most", type=int, default=16384, help="largest image, MiB")
+    parser.add_argument("--hostile", type=int, default=1000, help="how many mutated images")
     return parser.parse_args()
 
 

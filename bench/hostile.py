@@ -1,17 +1,13 @@
-"""How long hostile images take: 1,000 mutations of clean images, against the clean time.
+"""How long hostile images take: mutations of clean images of every kernel of the lab, against the clean time."""
 
-python -m bench.hostile [COUNT]
-"""
-
-import json
 import resource
-import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 from tests.laws.mutation import Watched, mutate
 
-from bench.prepare import make_image
+from bench.prepare import make_image, make_kernel
 from hypervigil.app.judging import Settings, judge_memory
 from hypervigil.core.evidence import Evidence
 from hypervigil.memory.open import open_image
@@ -32,27 +28,25 @@ def _judge(memory: Reader) -> float:
     return time.monotonic() - began
 
 
-def main() -> None:
-    """Measure, and print the worst ratio of each kernel as JSON."""
-    count = int(sys.argv[1]) if len(sys.argv) > 1 else 1000
-    folder = Path("build/bench")
-    folder.mkdir(parents=True, exist_ok=True)
-    results: dict[str, object] = {}
+def each_kernel(folder: Path, mib: int, count: int) -> Iterator[dict[str, object]]:
+    """Judge `count` mutated images, as many of each kernel; the worst and the median against the clean time.
+
+    Raises:
+        SystemExit: a fault of the program, on which it must not end.
+    """
     for name in _KERNELS:
-        image = open_image(str(make_image(name, folder)[0]))
+        image = open_image(str(make_image(make_kernel(name), mib, folder)))
         watched = Watched(image)
         _judge(watched)
         clean = min(_judge(image) for _ in range(3))
         pages = sorted(page for page in watched.pages if page < image.ranges[-1].end >> 12)
-        costs = sorted(_judge(mutate(image, pages, seed)) for seed in range(count // len(_KERNELS)))
-        results[name] = {
+        costs = sorted((_judge(mutate(image, pages, seed)), seed) for seed in range(count // len(_KERNELS)))
+        yield {
+            "kernel": name,
             "images": len(costs),
             "clean_seconds": round(clean, 3),
-            "median": round(costs[len(costs) // 2] / clean, 2),
-            "worst": round(costs[-1] / clean, 2),
+            "median": round(costs[len(costs) // 2][0] / clean, 2),
+            "worst": round(costs[-1][0] / clean, 2),
+            "worst_seed": costs[-1][1],
+            "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10,
         }
-    results["peak_mib"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
-    print(json.dumps(results, indent=1))
-
-
-main()

@@ -1,9 +1,10 @@
-"""What the benchmark needs beforehand: a clean 512 MiB image from the lab, and Volatility's symbol file for it."""
+"""What the benchmark needs beforehand: clean images from the lab, and Volatility's symbol file for their kernel."""
 
 import json
 import lzma
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import msgspec
@@ -18,39 +19,46 @@ from hypervigil.lab.store import cache_directory
 from hypervigil.memory.kernel import open_kernel
 from hypervigil.memory.open import open_image
 
-_MIB = 512
+_FILLED = 0.6
 
 
 def _say(text: str) -> None:
     sys.stderr.write(f"bench: {text}\n")
 
 
-def make_image(kernel_name: str, folder: Path) -> tuple[Path, Kernel]:
-    """Boot a clean host of 512 MiB and save its memory."""
-    cache = cache_directory(None)
-    kernel = fetch(kernel_name, cache, _say)
-    image = folder / f"{kernel.release}.raw"
+def make_kernel(name: str) -> Kernel:
+    """Fetch a kernel of the lab."""
+    return fetch(name, cache_directory(None), _say)
+
+
+def make_image(kernel: Kernel, mib: int, folder: Path) -> Path:
+    """Boot a clean host of `mib` MiB that fills six tenths of them with random data, and save its memory."""
+    image = folder / f"{kernel.release}-{mib}.raw"
     if not image.exists():
-        host = msgspec.structs.replace(named("plain").host, memory=_MIB)
-        with boot(kernel, host, cache, _say) as machine, machine.frozen():
+        fill = f"head -c {int((mib << 20) * _FILLED)} /dev/urandom > /filler"
+        host = msgspec.structs.replace(named("plain").host, memory=mib, setup=(fill,))
+        with boot(kernel, host, cache_directory(None), _say) as machine, machine.frozen():
             save(machine.qmp, machine.place.ram, image.absolute(), Format.RAW)
-    return image, kernel
+    return image
 
 
-def make_symbols(image: Path, kernel_name: str, kernel: Kernel, folder: Path) -> Path:
-    """Volatility's symbol file for the image's kernel, from the vendor's debug package; the folder for ``vol -s``."""
+def make_symbols(image: Path, kernel_name: str, kernel: Kernel, folder: Path) -> tuple[Path, float]:
+    """Volatility's symbol file for the image's kernel, from the vendor's debug package.
+
+    Returns:
+        The folder for ``vol -s``, and the seconds that making the file took, the package being there and unpacked.
+    """
     symbols = folder / "symbols"
     target = symbols / "linux" / f"{kernel.release}.json.xz"
-    if target.exists():
-        return symbols
     target.parent.mkdir(parents=True, exist_ok=True)
     vmlinux = _debug_vmlinux(kernel_name, kernel, folder)
     opened = open_kernel(open_image(str(image)))
     banner = opened.space.text(opened.symbols.address("linux_banner"), 512).encode() + b"\0"
     _say("making the symbol file")
+    began = time.monotonic()
     with lzma.open(target, "wb", preset=1) as file:
         file.write(json.dumps(make(vmlinux, banner)).encode())
-    return symbols
+    return symbols, time.monotonic() - began
 
 
 def _debug_vmlinux(kernel_name: str, kernel: Kernel, folder: Path) -> Path:

@@ -1,10 +1,11 @@
-"""What an image's size costs: one host's memory, with more and more other memory behind it.
+"""What an image's size costs: the smaller images are of hosts of that size, the larger ones grow from one of them.
 
-The added memory is random data, so nothing compresses or repeats, to two thirds of the whole; the rest is zero. One
-file grows from size to size.
+What is added is random data to two thirds, so nothing compresses or repeats; the rest is zero. One file grows from
+size to size.
 """
 
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import numpy as np
 
 from bench.measure import Cost, best
 
-SIZES_MIB = (256, 512, 1024, 2048, 4096, 8192, 16384)
+GROWN_MIB = (1024, 2048, 4096, 8192, 16384)
 _BLOCK = 64 << 20
 _FILLED = 2 / 3
 
@@ -29,16 +30,15 @@ def grow(image: Path, start: int, size: int) -> None:
     os.sync()
 
 
-def each_size(original: Path, folder: Path, command: list[str], limit_mib: int) -> Iterator[tuple[int, Cost]]:
-    """``(MiB, cost)`` of judging at every size up to a limit; the file is removed at the end."""
-    image = folder / "grown.raw"
-    image.write_bytes(original.read_bytes())
+def each_size(images: list[Path], folder: Path, command: list[str], limit_mib: int) -> Iterator[tuple[int, Cost]]:
+    """``(MiB, cost)`` of judging each image, and the last one grown up to a limit; that file is removed at the end."""
+    for image in images:
+        yield image.stat().st_size >> 20, best([*command, str(image)], 2)
+    grown = folder / "grown.raw"
+    shutil.copyfile(images[-1], grown)
     try:
-        at = image.stat().st_size
-        for size in (mib << 20 for mib in SIZES_MIB if mib <= limit_mib):
-            if size > at:
-                grow(image, at, size)
-                at = size
-            yield size >> 20, best([*command, str(image)], 2)
+        for size in (mib << 20 for mib in GROWN_MIB if mib <= limit_mib):
+            grow(grown, grown.stat().st_size, size)
+            yield size >> 20, best([*command, str(grown)], 2)
     finally:
-        image.unlink()
+        grown.unlink()
