@@ -1,27 +1,31 @@
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from hypervigil.app import matrix
-from hypervigil.app.matrix import Cell, Where, compare, page, run_matrix
+from hypervigil.app.matrix import Cell, compare, page, run_matrix, unnamed
 from hypervigil.core.errors import UsageError
+from hypervigil.core.evidence import Span
+from hypervigil.core.finding import Violation
 from hypervigil.core.report import Report
 from hypervigil.core.units import VirtAddr
 from hypervigil.lab.errors import NotApplicable
 from hypervigil.lab.images import Format
 from hypervigil.lab.kernels import Kernel
 from hypervigil.lab.produce import Production
-from hypervigil.lab.scenarios import Kind, Scenario
+from hypervigil.lab.scenarios import Kind, Named, Scenario
 from hypervigil.lab.truth import Change, Planted, Truth
 from tests.extract.judged import judged
-from tests.extract.tamperings import open_file, page_of_nobody, system_call
+from tests.extract.tamperings import page_of_nobody, system_call
 from tests.linux.host_builder import host
 from tests.linux.kernel_builder import RELEASE, TEXT, KernelImage
 
 
 def scenario(kind: Kind = "tampering", *violates: str) -> Scenario:
-    return Scenario(title="t", kind=kind, violates=violates, name="one")
+    names = (Named("{object}"),) if kind == "tampering" else ()
+    return Scenario(title="t", kind=kind, violates=violates, names=names, name="one")
 
 
 def truth(*changes: tuple[str, int], after: str = "00" * 8) -> Truth:
@@ -34,7 +38,7 @@ def compared(alter: Callable[[KernelImage], int | None], chosen: Scenario, *obje
     address = alter(image)
     assert address is not None
     report = judged(image)
-    return compare(chosen, truth(*((name, address) for name in objects)), report, Where(image.space()), 0.1234)
+    return compare(chosen, truth(*((name, address) for name in objects)), report, 0.1234)
 
 
 def test_what_is_found_where_it_was_planted_is_caught() -> None:
@@ -57,32 +61,66 @@ def test_a_violation_elsewhere_is_wrong() -> None:
     image = host()
     system_call(image)
     place = truth(("something else", TEXT))
-    cell = compare(scenario("tampering", "KRN-003", "KRN-014"), place, judged(image), Where(image.space()), 0)
+    cell = compare(scenario("tampering", "KRN-003", "KRN-014"), place, judged(image), 0)
     assert (cell.outcome, cell.why) == ("wrong", f"no violation names something else at {TEXT:#x}")
-    cell = compare(scenario("tampering", "KRN-003", "KRN-014"), truth(), judged(image), Where(image.space()), 0)
+    cell = compare(scenario("tampering", "KRN-003", "KRN-014"), truth(), judged(image), 0)
     assert cell.why == "the scenario planted nothing"
 
 
-def test_the_stub_alone_does_not_count_where_more_was_planted() -> None:
-    image = host()
-    system_call(image)
-    stub = image.symbols["_etext"][0] + 64
-    chosen = scenario("tampering", "KRN-003", "KRN-014")
-    both = truth(("pointer", TEXT), ("stub", stub), after="00")
-    assert compare(chosen, both, judged(image), Where(image.space()), 0).outcome == "wrong"
-    alone = truth(("stub", stub), after="00")
-    assert compare(chosen, alone, judged(image), Where(image.space()), 0).outcome == "caught"
+SPAN = (Span(evidence="memory", start=0, end=1),)
 
 
-def test_an_object_may_be_named_by_the_code_shown_of_it_or_by_the_evidence_cited() -> None:
+def accused(name: str, address: int | None = 0x1000) -> list[Violation]:
+    return [Violation(message="m", spans=SPAN, object=name, address=address)]
+
+
+PLANTED = Planted(
+    (Change("ops.read+0x4 call", VirtAddr(0x1000), "", "00" * 8), Change("stub", VirtAddr(0x2000), "", "00" * 8)),
+    VirtAddr(0x2000),
+    {"page": 0x3000, "pid": 7},
+)
+
+
+@pytest.mark.parametrize(
+    ("names", "violations"),
+    [
+        (Named("{object}"), accused("ops.read+0x4 call")),
+        (Named("{function}+*"), accused("ops.read+0x4 [kvm]", 0x1007)),
+        (Named("process {pid} (*)", "page"), accused("process 7 (init)", 0x3000)),
+        (Named("list[0].op*"), [*accused("other"), *accused("list[0].ops")]),
+    ],
+)
+def test_what_is_named_by_its_name_and_its_address_is_named(names: Named, violations: list[Violation]) -> None:
+    assert unnamed(names, PLANTED, violations) == ""
+
+
+@pytest.mark.parametrize(
+    ("names", "violations", "why"),
+    [
+        (Named("ops.read"), accused("ops.read", 0x1008), "ops.read at 0x1000"),
+        (Named("ops.read"), accused("ops.read", None), "ops.read at 0x1000"),
+        (Named("ops.read"), accused("ops.write"), "ops.read at 0x1000"),
+        (Named("ops.read"), accused("opsxread"), "ops.read at 0x1000"),
+        (Named("ops.read"), accused("ops.read", 0x2000), "ops.read at 0x1000"),
+        (Named("process {pid}", "page"), accused("process 7", 0x3001), "process 7 at 0x3000"),
+        (Named("{function}*"), [*accused("ops.read", 1), *accused("x")], "ops.read* at 0x1000"),
+        (Named("x"), [], "x at 0x1000"),
+    ],
+)
+def test_a_right_name_elsewhere_or_a_wrong_one_there_does_not_count(
+    names: Named, violations: list[Violation], why: str
+) -> None:
+    assert unnamed(names, PLANTED, violations) == f"no violation names {why}"
+
+
+def test_every_name_that_a_scenario_has_must_be_named() -> None:
     image = host()
-    at = open_file(image)
-    assert compared(open_file, scenario("tampering", "KVM-009"), "f_op").outcome == "caught"
-    report = judged(image)
-    for violation in (v for f in report.findings for v in f.violations):
-        assert Where(image.space()).cited(violation, Change("f_op", VirtAddr(at), "", "00"))
-        assert not Where(image.space()).cited(violation, Change("f_op", VirtAddr(at + 8), "", "00"))
-        assert not Where(image.space()).cited(violation, Change("nowhere", VirtAddr(1 << 46), "", "00"))
+    at = system_call(image)
+    both = msgspec.structs.replace(
+        scenario("tampering", "KRN-003", "KRN-014"), names=(Named("sys_call_table[1]"), Named("kallsyms"))
+    )
+    cell = compare(both, truth(("sys_call_table[1]", at)), judged(image), 0)
+    assert (cell.outcome, cell.why) == ("wrong", f"no violation names kallsyms at {at:#x}")
 
 
 @pytest.mark.parametrize("kind", ["clean", "legitimate"])
@@ -99,7 +137,7 @@ def test_a_sound_host_of_which_too_little_is_seen_does_not_pass() -> None:
     image = host()
     image.unlink(image.at["module kvm"] + image.types.offset("module", "list"))
     image.poke_image(image.at["kallsyms_token_table"], b"\xff" * 64)
-    cell = compare(scenario("clean"), truth(), judged(image), Where(image.space()), 0)
+    cell = compare(scenario("clean"), truth(), judged(image), 0)
     assert cell.outcome == "wrong"
     assert cell.why.startswith("only ")
 

@@ -111,9 +111,10 @@ def test_a_broken_table_is_refused_by_name(name: str, offset: int, value: bytes,
 def test_an_address_out_of_order_is_a_contradiction_and_not_a_refusal() -> None:
     data = _patched(encode(symbols(700), "6.4"), "kallsyms_offsets", 4 * 350, struct.pack("<I", 0x3FFF_0000))
     (table,) = search_kallsyms(data).tables
-    assert [one.text for one in table.contradictions] == ["symbol 350 is out of order"]
+    assert [one.text for one in table.contradictions] == ["symbol 350, kvm_350_handler, is out of order"]
     assert [one.at for one in table.contradictions] == [table.ranges["kallsyms_offsets"][0] + 4 * 350]
     assert int(table.addresses[350]) == KERNEL + 0x3FFF_0000
+    assert np.flatnonzero(table.placeless).tolist() == [350]
 
 
 @pytest.mark.parametrize("position", [10, 350, 698])
@@ -122,7 +123,23 @@ def test_of_two_addresses_the_misplaced_one_is_told(position: int, value: int) -
     place = 4 * position
     data = _patched(encode(symbols(700), "6.4"), "kallsyms_offsets", place, struct.pack("<I", value))
     (table,) = search_kallsyms(data).tables
-    assert [one.text for one in table.contradictions] == [f"symbol {position} is out of order"]
+    (told,) = [one.text for one in table.contradictions]
+    assert told == f"symbol {position}, {table.names[position]}, is out of order"
+    assert np.flatnonzero(table.placeless).tolist() == [position]
+
+
+def test_a_misplaced_symbol_whose_name_is_lost_is_told_by_its_number() -> None:
+    section = encode(symbols(6000), "6.4")
+    names, end = section.places["kallsyms_names"]
+    hole = (names + (end - names) // 2) & -4096
+    section.data[hole : hole + 4096] = bytes(4096)
+    (table,) = search_kallsyms(section.data).tables
+    nameless = [position for position, name in enumerate(table.names) if not name]
+    position = nameless[len(nameless) // 2]
+    place = section.places["kallsyms_offsets"][0] + 4 * position
+    section.data[place : place + 4] = struct.pack("<I", 0x3FFF_0000)
+    (table,) = search_kallsyms(section.data).tables
+    assert f"symbol {position}, whose name is lost, is out of order" in [one.text for one in table.contradictions]
 
 
 @pytest.mark.parametrize("layout", ["6.2", "6.4", "7.0"])

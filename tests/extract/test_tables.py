@@ -41,6 +41,24 @@ def test_tables_for_other_callers_are_read_where_there_are_any() -> None:
     ]
 
 
+def test_a_call_that_leads_where_only_a_forged_symbol_is_leads_to_no_symbol() -> None:
+    image = host()
+    for number in range(64):  # so many that one which is out of order is no other layout
+        image.name(f"more_{number}", RODATA + PAGE_SIZE, "r")
+    image.put_tables()
+    slot = image.symbols["sys_call_table"][0]
+    true, forged = image.word(slot), image.symbols["_etext"][0] - 16
+    rows = sorted((address, letter + name) for name, (address, letter) in image.symbols.items())
+    at = image.at["kallsyms_offsets"] + 4 * rows.index((true, f"{image.symbols['__x64_sys_read'][1]}__x64_sys_read"))
+    (old,) = struct.unpack("<i", image.peek(at, 4))
+    image.poke_image(at, struct.pack("<i", old - (forged - true)))  # falls with addresses: "6.4-percpu"
+    assert system_calls(subject(image)).slots[0].target.placed is False
+    image.poke(slot, words(forged))
+    read = system_calls(subject(image)).slots[0].target
+    assert (read.placed, read.section) == (True, Section.TEXT)
+    assert (read.symbol, read.offset) != ("__x64_sys_read", 0)
+
+
 def test_a_page_of_the_table_that_is_lost_is_a_gap_by_its_numbers() -> None:
     image = host()
     at = RODATA + 3 * PAGE_SIZE - 16

@@ -28,11 +28,13 @@ def test_its_planter_exists_and_takes_its_parameters(scenario: Scenario) -> None
 def test_a_tampering_plants_something_and_says_what_a_real_attack_does(scenario: Scenario) -> None:
     assert scenario.plant
     assert scenario.attack
+    assert scenario.violates
+    assert scenario.names
 
 
 @pytest.mark.parametrize("scenario", [s for s in ALL if s.kind != "tampering"], ids=lambda s: s.name)
 def test_what_is_no_tampering_must_not_be_found(scenario: Scenario) -> None:
-    assert scenario.violates == ()
+    assert (scenario.violates, scenario.names) == ((), ())
     assert scenario.attack == ""
 
 

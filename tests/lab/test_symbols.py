@@ -1,5 +1,6 @@
 import pytest
 
+from hypervigil.core.units import VirtAddr
 from hypervigil.lab.errors import NotApplicable
 from hypervigil.lab.symbols import parse_kallsyms
 
@@ -24,6 +25,12 @@ def test_a_symbol_ends_where_the_next_begins() -> None:
     symbols = parse_kallsyms(TEXT)
     assert symbols.end(symbols.find("early")) == 0xFFFF_FFFF_8100_0040
     assert symbols.end(symbols.find("last")) == 0xFFFF_FFFF_C010_0088
+
+
+def test_an_address_is_named_by_the_symbol_before_it() -> None:
+    symbols = parse_kallsyms(TEXT)
+    assert symbols.name_of(VirtAddr(0xFFFF_FFFF_8100_0044)) == "twice+0x4"
+    assert symbols.name_of(VirtAddr(0x1000)) == "0x1000"
 
 
 def test_a_missing_symbol_makes_a_scenario_not_applicable() -> None:

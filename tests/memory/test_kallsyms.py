@@ -29,7 +29,26 @@ def test_symbols_of_a_table_with_a_lost_page_know_what_they_lack(layout: str) ->
     assert found.losses.ranges == (edges,)
     assert [found.doubtful(edge + step) for edge, step in zip(edges, (-1, 1), strict=True)] == [False, False]
     assert all(found.doubtful(edge) for edge in edges)
-    assert found.may_be_lost("no_such_symbol") == (layout == "5.10")
+    assert not found.may_be_lost("no_such_symbol")
+
+
+@pytest.mark.parametrize("layout", ["5.10", "6.4"])
+def test_a_symbol_out_of_order_is_where_its_neighbours_are_and_not_where_it_says(layout: str) -> None:
+    made = symbols(COUNT)
+    section = encode(made, layout)
+    at = section.places["kallsyms_offsets"][0] + 4 * 300
+    forged = made[500][0] + 4
+    section.data[at : at + 4] = (int.from_bytes(section.data[at : at + 4], "little") + forged - made[300][0]).to_bytes(
+        4, "little"
+    )
+    (table,) = search_kallsyms(section.data).tables
+    found = symbols_of(table, "here")
+    assert [one.lost for one in table.contradictions] == [False]
+    with pytest.raises(MissingDescription, match="is lost"):
+        found.find(made[300][1][1:])
+    assert (found.find("no_such_symbol"), found.find(made[299][1][1:])) == (None, made[299][0])
+    assert found.exactly(forged) == []
+    assert (found.doubtful(forged), found.doubtful(made[300][0])) == (False, True)
 
 
 TOP_TABLE = KERNEL + 16 * 3000 + 8

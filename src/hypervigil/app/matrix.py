@@ -1,35 +1,29 @@
 """The matrix: every scenario of the range on every kernel, judged, and compared with the truth about it.
 
-A tampering is caught when the verdict is `violated`, only by checks that its scenario names, and one violation names
-the altered object's address. A clean or legitimate host passes when nothing is violated and at least 95 of 100
-applicable checks decide; it is judged with the kernel's packages, so that every check applies. A tampering is judged
-with them only where its scenario says that nothing else shows it.
+A tampering is caught when the verdict is `violated`, only by checks that its scenario names, and violations name what
+was altered: by what it is called and by its address, as the truth has them. A clean or legitimate host passes when
+nothing is violated and at least 95 of 100 applicable checks decide; it is judged with the kernel's packages, so that
+every check applies. A tampering is judged with them only where its scenario says that nothing else shows it.
 """
 
+import re
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 import msgspec
 
 from hypervigil.app.integrity import Options, integrity
 from hypervigil.app.sources import open_source
-from hypervigil.core.errors import EvidenceError, UsageError
+from hypervigil.core.errors import UsageError
 from hypervigil.core.finding import Verdict, Violation
 from hypervigil.core.report import Report
-from hypervigil.core.units import VirtAddr
 from hypervigil.lab.errors import NotApplicable
 from hypervigil.lab.images import Format
 from hypervigil.lab.kernels import Kernel
 from hypervigil.lab.produce import produce
-from hypervigil.lab.scenarios import Scenario
-from hypervigil.lab.truth import Change, Truth
-from hypervigil.memory.kernel import open_kernel
-from hypervigil.memory.open import open_image
-from hypervigil.memory.space import AddressSpace
-
-_SITE = 9  # endbr64 and a call
+from hypervigil.lab.scenarios import Named, Scenario
+from hypervigil.lab.truth import Planted, Truth
 
 ENOUGH_DECIDED = 0.95
 """Share of applicable checks that must decide on a sound host."""
@@ -81,8 +75,7 @@ def _cell(scenario: Scenario, kernel: Kernel, directory: Path, cache: Path, prog
     debs = kernel.debs if scenario.packages or scenario.kind != "tampering" else ()
     options = Options(references=tuple((deb.name, deb.read_bytes()) for deb in debs))
     report, seconds = judge_image(image, options)
-    where = Where(open_kernel(open_image(str(image))).space)
-    cell = compare(scenario, made.truth, report, where, seconds)
+    cell = compare(scenario, made.truth, report, seconds)
     if cell.outcome != "wrong":
         image.unlink()
     return cell
@@ -100,33 +93,12 @@ def judge_image(image: Path, options: Options = Options()) -> tuple[Report, floa
     return report, time.monotonic() - began
 
 
-class Where(NamedTuple):
-    """Finds altered bytes in the image that a report cites by offset."""
-
-    space: AddressSpace
-
-    def cited(self, violation: Violation, change: Change) -> bool:
-        """Whether a violation names an altered object: by its address, by code it shows, or by evidence it cites."""
-        size = max(1, len(change.after) // 2)
-        if violation.address is not None and change.address <= violation.address < change.address + size:
-            return True
-        if any(c.address < change.address + size and c.address + c.size > change.address for c in violation.code):
-            return True
-        try:
-            spans = self.space.spans(change.address, size)
-        except EvidenceError:
-            return False
-        return any(s.start < mine.end and mine.start < s.end for s in spans for mine in violation.spans)
-
-
-def compare(scenario: Scenario, truth: Truth, report: Report, where: Where, seconds: float) -> Cell:
+def compare(scenario: Scenario, truth: Truth, report: Report, seconds: float) -> Cell:
     """Compare a report with the truth about its image."""
     violated = tuple(f.check for f in report.findings if f.verdict is Verdict.VIOLATED)
     coverage = report.coverage
     decided = coverage.decided / coverage.applicable if coverage.applicable else 0.0
-    why = (
-        _tampered(scenario, truth, report, where) if scenario.kind == "tampering" else _sound(report, violated, decided)
-    )
+    why = _tampered(scenario, truth, report) if scenario.kind == "tampering" else _sound(report, violated, decided)
     right = "caught" if scenario.kind == "tampering" else "passed"
     if not why and right == "passed":
         undecided = "; ".join(f"{u.check}: {u.why}" for u in coverage.undecided)
@@ -156,7 +128,7 @@ def _made(
     )
 
 
-def _tampered(scenario: Scenario, truth: Truth, report: Report, where: Where) -> str:
+def _tampered(scenario: Scenario, truth: Truth, report: Report) -> str:
     """Why a tampered image was not judged as it should be; empty if it was."""
     violated = {f.check for f in report.findings if f.verdict is Verdict.VIOLATED}
     if not violated:
@@ -164,18 +136,26 @@ def _tampered(scenario: Scenario, truth: Truth, report: Report, where: Where) ->
     others = sorted(violated - set(scenario.violates))
     if others:
         return f"violated beyond what the scenario names: {', '.join(others)}"
-    planted = truth.planted
-    if planted is None:
+    if truth.planted is None:
         return "the scenario planted nothing"
     violations = [v for f in report.findings for v in f.violations]
-    altered = [c for c in planted.changes if c.object != "stub"] or list(planted.changes)
-    if "site" in planted.values:
-        site = VirtAddr(planted.values["site"])
-        altered.append(Change(object="the site that shows it", address=site, before="", after="00" * _SITE))
-    if any(where.cited(violation, change) for violation in violations for change in altered):
-        return ""
-    places = ", ".join(f"{c.object} at {c.address:#x}" for c in altered)
-    return f"no violation names {places}"
+    return "; ".join(filter(None, (unnamed(names, truth.planted, violations) for names in scenario.names)))
+
+
+def unnamed(names: Named, planted: Planted, violations: Iterable[Violation]) -> str:
+    """What no violation names as it should, object and address; empty if one does."""
+    first = planted.changes[0].object
+    told = names.object.format_map({**planted.values, "object": first, "function": re.split("[ +]", first)[0]})
+    wanted = re.compile(".*".join(map(re.escape, told.split("*"))))
+    if names.at:
+        places = [(planted.values[names.at], 1)]
+    else:
+        places = [(int(c.address), max(1, len(c.after) // 2)) for c in planted.changes if c.address != planted.stub]
+    for violation in violations:
+        at = violation.address
+        if at is not None and wanted.fullmatch(violation.object) and any(p <= at < p + size for p, size in places):
+            return ""
+    return f"no violation names {told} at {' or '.join(f'{place:#x}' for place, _ in places)}"
 
 
 def _sound(report: Report, violated: tuple[str, ...], decided: float) -> str:

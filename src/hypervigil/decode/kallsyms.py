@@ -98,7 +98,8 @@ class KallsymsTable(msgspec.Struct, frozen=True, eq=False):
         anchored: whether `addresses` are virtual addresses.
         ranges: half-open buffer range of each table, by the kernel's name for it.
         contradictions: what in the tables does not fit the rest, or is lost; empty for what a build made.
-        placeless: symbols whose address is lost; their `addresses` mean nothing.
+        placeless: symbols whose address is lost, or out of order, so that it is not where the build put it; their
+            `addresses` mean nothing.
         sequence: positions of the symbols in the order of their names (strcmp), -1 where that is lost; None where the
             layout has no such table.
         fixed: where the relative base is lost: symbols whose value does not count from it.
@@ -219,8 +220,8 @@ def decode_kallsyms(
         relative_base=None if values.base is None else VirtAddr(values.base),
         anchored=values.fixed is None and (base is not None or not values.place_relative),
         ranges=_ranges(candidate, body, values),
-        contradictions=(*_contradictions(data, body, values, types), *_losses(data, body, values)),
-        placeless=values.lost,
+        contradictions=(*_contradictions(data, body, values, types, names), *_losses(data, body, values)),
+        placeless=_placeless(values),
         sequence=None if sequence is None else read_sequence(data, sequence, body.count),
         fixed=values.fixed,
     )
@@ -275,11 +276,14 @@ def _ranges(candidate: TokenTables, body: Body, values: Values) -> dict[str, tup
     return ranges
 
 
-def _contradictions(data: U8, body: Body, values: Values, types: str) -> tuple[Contradiction, ...]:
+def _contradictions(
+    data: U8, body: Body, values: Values, types: str, names: tuple[str, ...]
+) -> tuple[Contradiction, ...]:
     start, end = values.range
     width = (end - start) // body.count
     found = [
-        Contradiction(f"symbol {position} is out of order", start + position * width) for position in values.unsorted
+        Contradiction(f"symbol {at}, {names[at] or 'whose name is lost'}, is out of order", start + at * width)
+        for at in values.unsorted
     ]
     sequence = body.sequence or values.sequence
     if sequence is not None and (faults := sequence_faults(data, sequence, body.count)):
@@ -287,6 +291,13 @@ def _contradictions(data: U8, body: Body, values: Values, types: str) -> tuple[C
     if strange := sorted(set(types) - set("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ-?")):
         found.append(Contradiction(f"symbol types that nm does not have: {strange}", body.names[0]))
     return tuple(found)
+
+
+def _placeless(values: Values) -> Mask:
+    """The symbols whose value is lost or out of order: where they really are, their neighbours bound."""
+    placeless = values.lost.copy()
+    placeless[list(values.unsorted)] = True
+    return placeless
 
 
 def _losses(data: U8, body: Body, values: Values) -> "Iterator[Contradiction]":

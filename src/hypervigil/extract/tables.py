@@ -106,8 +106,7 @@ def _in_use(system: System) -> tuple[tuple[Claim, ...], tuple[Gap, ...]]:
             gaps.append(Gap(f"interrupt table of {source} at {address:#x}", str(fault)))
             continue
         spans = (*span, *_whole_table(system, address))
-        named_at = base if source == "idt_descr" else address
-        claims.append(Claim(source=source, value=f"{place:#x}", span=spans, address=named_at))
+        claims.append(Claim(source=source, value=f"{place:#x}", span=spans, address=address))
     return tuple(claims), tuple(gaps)
 
 

@@ -224,8 +224,9 @@ class InterruptTable(PointerTable, kw_only=True, frozen=True):
     """The interrupt descriptor table: slot ``i`` belongs to ``gates[i]``.
 
     Attributes:
-        in_use: descriptions of the tables that were found in use (``idt_descr``, registers), each with its address.
-        address: virtual address of the table that was read.
+        in_use: tables that processors use: who says so (``idt_descr``, registers), the virtual address that is given,
+            and the physical address where it leads.
+        address: physical address of the table that was read.
     """
 
     gates: tuple[Gate, ...]

@@ -40,6 +40,20 @@ class Host(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     setup: tuple[str, ...] = ()
 
 
+class Named(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What a violation must name, so that whoever reads it looks at the right place.
+
+    Attributes:
+        object: what the thing is called, in the words of the report. ``*`` stands for anything, ``{object}`` for what
+            the truth calls the first change, ``{function}`` for that up to the first space or plus, and ``{x}`` for
+            the value x of the truth.
+        at: the value of the truth that is its address; if empty, it is that of a changed byte.
+    """
+
+    object: str
+    at: str = ""
+
+
 class Scenario(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One host with one tampering, one legitimate modification, or none.
 
@@ -48,7 +62,8 @@ class Scenario(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         kind: "clean", "legitimate" or "tampering".
         attack: what a real attack of the class does.
         sources: where that is known from.
-        violates: ids of the checks that must find it.
+        violates: ids of the checks that must find it; no other check may be violated.
+        names: what their violations must name, each by one at least.
         host: the host that is booted.
         packages: whether it shows only against the vendor's packages, so that it is judged with them.
         plant: `how` names the planter "module.function"; the rest are its parameters.
@@ -61,6 +76,7 @@ class Scenario(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     attack: str = ""
     sources: tuple[str, ...] = ()
     violates: tuple[str, ...] = ()
+    names: tuple[Named, ...] = ()
     host: Host = Host()
     packages: bool = False
     plant: dict[str, object] = {}

@@ -52,6 +52,13 @@ class Symbols:
                 return symbol
         raise NotApplicable(f"this kernel has no symbol {' or '.join(names)}")
 
+    def name_of(self, address: VirtAddr) -> str:
+        """What stands at an address: the last symbol at or before it, and the distance from there."""
+        at = bisect.bisect_right(self._addresses, address) - 1
+        if at < 0:
+            return f"{address:#x}"
+        return f"{self._sorted[at].name}+{address - self._addresses[at]:#x}"
+
     def end(self, symbol: Symbol) -> VirtAddr:
         """Where the next symbol begins: the half-open end of what `symbol` can name."""
         at = bisect.bisect_right(self._addresses, symbol.address)

@@ -58,8 +58,8 @@ def _with_names(table: KallsymsTable, told: Mapping[str, VirtAddr]) -> KallsymsT
 
 
 def symbols_of(table: KallsymsTable, source: str) -> Symbols:
-    """A decoded table as symbols; those whose address is lost can only be asked for in vain."""
-    if not any(one.lost for one in table.contradictions):
+    """A decoded table as symbols; those whose address is lost or contradicts can only be asked for in vain."""
+    if not table.placeless.any() and not any(one.lost for one in table.contradictions):
         return Symbols(table.addresses, table.names, table.types, source)
     kept = np.flatnonzero(~table.placeless)
     names, letters = [table.names[i] for i in kept.tolist()], "".join(table.types[i] for i in kept.tolist())
@@ -76,7 +76,7 @@ def _losses(table: KallsymsTable) -> Losses:
     order = None
     if table.sequence is not None:
         order = tuple(table.names[at] or None if 0 <= at < len(table.names) else None for at in table.sequence.tolist())
-    return Losses(tuple(table.names[i] for i in placeless.tolist()), _merged(ranges), order)
+    return Losses(tuple(table.names[i] for i in placeless.tolist()), _merged(ranges), order, "" in table.names)
 
 
 def _merged(ranges: list[tuple[int, int]]) -> tuple[tuple[int, int], ...]:

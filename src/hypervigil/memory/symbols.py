@@ -23,11 +23,13 @@ class Losses(NamedTuple):
         placeless: names whose address is lost, one for each such symbol.
         ranges: closed ranges ``[low, high]`` of virtual addresses in which those may be, sorted and disjoint.
         in_order: every name in the order of strcmp, None where it is lost; None where there is no such order.
+        nameless: whether any name may be lost; without such, a name that is not found does not exist.
     """
 
     placeless: tuple[str, ...]
     ranges: tuple[tuple[int, int], ...]
     in_order: tuple[str | None, ...] | None
+    nameless: bool = True
 
 
 class Symbols:
@@ -115,8 +117,10 @@ class Symbols:
         """Whether there may be a symbol of that name that is not in the table any more."""
         if self.losses is None:
             return False
-        if name in self.losses.placeless or self.losses.in_order is None:
+        if name in self.losses.placeless:
             return True
+        if not self.losses.nameless or self.losses.in_order is None:
+            return self.losses.nameless
         if self._slots is None:
             self._slots = _known_slots(self.losses.in_order)
         known, slots = self._slots

@@ -1,4 +1,5 @@
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -43,12 +44,27 @@ def chain(machine: FakeMachine, head: VirtAddr) -> list[int]:
     return found
 
 
-def test_the_newest_machine_is_taken_off_and_points_to_itself(tmp_path: Path) -> None:
+def test_the_newest_machine_is_taken_off_and_points_to_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    types = SimpleNamespace(member=lambda *path: SimpleNamespace(offset=0x60) if path == ("kvm", "vm_list") else None)
+    monkeypatch.setattr(FakeMachine, "btf", lambda _machine, module: types if module == "kvm" else None)
     with fake_machine(layout(tmp_path), SYMBOLS) as machine:
         planted = lists.vm(machine)
-        assert planted.values["entry"] == ONE
+        assert planted.values == {"machine": ONE - 0x60}
         assert chain(machine, HEADS) == [TWO]
         assert machine.memory.read(ONE, 16) == pointers(ONE, ONE)
+
+
+def test_without_types_of_modules_the_machine_begins_where_its_memory_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def btf(_machine: FakeMachine, module: str) -> None:
+        raise UsageError(f"no types of {module}")
+
+    monkeypatch.setattr(FakeMachine, "btf", btf)
+    monkeypatch.setattr(lists, "mapped_before", lambda _machine, end: bytes(end % PAGE_SIZE + PAGE_SIZE))
+    ram = layout(tmp_path)
+    with fake_machine(ram, SYMBOLS) as machine:
+        assert lists.vm(machine).values == {"machine": ONE - PAGE_SIZE}
 
 
 def test_without_machines_there_is_nothing_to_hide(tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ def interrupt_gates(table: InterruptTable) -> Iterator[Violation]:
         if claim.value != f"{table.address:#x}":
             yield Violation(
                 message=f"{claim.source} uses an interrupt table at {claim.value}, not at {table.address:#x}",
-                object=claim.source,
+                object=f"interrupt table of {claim.source}",
                 address=claim.address,
                 found=claim.value,
                 expected=f"{table.address:#x}",

@@ -2,17 +2,19 @@
 
 import struct
 
-from hypervigil.core.errors import UsageError
-from hypervigil.core.units import VirtAddr
+from hypervigil.core.errors import MissingMemory, UsageError
+from hypervigil.core.units import PAGE_SIZE, VirtAddr
 from hypervigil.lab.errors import NotApplicable
 from hypervigil.lab.machine import Machine
 from hypervigil.lab.plant.change import Write, pointer, put_all
 from hypervigil.lab.plant.heap import on_list
 from hypervigil.lab.plant.pointers import table_slot
+from hypervigil.lab.plant.text import ftrace_entry
 from hypervigil.lab.plant.tree import without_module
 from hypervigil.lab.truth import Planted
 
 _LIST_IN_MODULE = 8
+_STRUCT_KVM = 0x2800
 
 
 def unlink(machine: Machine, name: str, entry: VirtAddr) -> list[Write]:
@@ -38,7 +40,33 @@ def vm(machine: Machine) -> Planted:
     entry = machine.memory.pointer(head)
     if entry == head:
         raise NotApplicable("no virtual machine runs")
-    return Planted(put_all(machine, unlink(machine, "kvm.vm_list", entry)), values={"entry": entry, "head": head})
+    values = {"machine": int(_machine_of(machine, entry))}
+    return Planted(put_all(machine, unlink(machine, "kvm.vm_list", entry)), values=values)
+
+
+def _machine_of(machine: Machine, entry: VirtAddr) -> VirtAddr:
+    """The struct kvm whose `vm_list` is at `entry`.
+
+    Modules have BTF since 36e68442d1af "bpf: Load and verify kernel module BTFs" (5.11). Before that the structure
+    has an area of vmalloc space of its own (sev_vm_init and svm_vm_alloc, arch/x86/kvm/svm), where it comes first.
+    """
+    try:
+        return VirtAddr(entry - machine.btf("kvm").member("kvm", "vm_list").offset)
+    except UsageError:
+        return VirtAddr(entry - len(mapped_before(machine, entry)))
+
+
+def mapped_before(machine: Machine, end: VirtAddr) -> bytes:
+    """What is mapped before an address, as far back as a struct kvm can begin."""
+    start = VirtAddr(end & ~(PAGE_SIZE - 1))
+    content = machine.memory.read(start, end - start)
+    while end - start < _STRUCT_KVM:
+        start = VirtAddr(start - PAGE_SIZE)
+        try:
+            content = machine.memory.read(start, PAGE_SIZE) + content
+        except MissingMemory:
+            break
+    return content
 
 
 def module(machine: Machine, *, name: str, everywhere: bool = False) -> Planted:
@@ -72,7 +100,7 @@ def ftrace_ops(machine: Machine, *, traced: str) -> Planted:
     if first == machine.symbols.find("ftrace_list_end").address:
         raise NotApplicable("no ftrace ops is registered")
     following = machine.memory.pointer(VirtAddr(first + 8))
-    values: dict[str, int] = {"ops": first, "site": machine.symbols.find(traced).address}
+    values: dict[str, int] = {"ops": first, "site": ftrace_entry(machine, [traced])[1]}
     return Planted(put_all(machine, [pointer("ftrace_ops_list", head, following)]), values=values)
 
 

@@ -80,7 +80,8 @@ def private_text(machine: Machine, *, function: list[str], process: str) -> Plan
     own = _own_tables(machine, place, frames)
     index = (place >> (12 + 9 * (machine.memory.levels - 1))) & (_ENTRIES - 1)
     change = put_pointer(machine, f"top page table entry of {process}", VirtAddr(top + 8 * index), own)
-    values = {"top": int(top), "copy": int(frames[0]), "place": int(place), "function": int(symbol.address)}
+    reach = 12 + 9 * (machine.memory.levels - 1)
+    values = {"copy": int(frames[0]), "place": int(place), "mapped": place >> reach << reach}
     return Planted((change,), values=values)
 
 

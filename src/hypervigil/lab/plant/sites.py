@@ -28,7 +28,7 @@ def return_site(machine: Machine, *, module: str, function: list[str]) -> Plante
     for _, site in PackagedModule(machine, module).each_place(".return_sites"):
         if symbol.address <= site < end and machine.memory.read(site, 1)[0] in {_JUMP, _RETURN}:
             stub = only_returns(machine, module)
-            change = put(machine, f"return of {symbol.name}", site, branch(_JUMP, site, stub.address))
+            change = put(machine, f"{symbol.name} return", site, branch(_JUMP, site, stub.address))
             return Planted((change, stub.change), stub.address, {"function": symbol.address})
     raise NotApplicable(f"{symbol.name} has no return site")
 
@@ -81,5 +81,6 @@ def _jump_over(
         carried, used = moved, len(moved)
         target = site + used
     stub = direct_pass_through(machine, target, module, carried)
-    change = put(machine, f"{what} at {site:#x}", site, branch(_JUMP, site, stub.address).ljust(used, b"\x90"))
+    name = f"{machine.symbols.name_of(site)} {what}"
+    change = put(machine, name, site, branch(_JUMP, site, stub.address).ljust(used, b"\x90"))
     return Planted((change, stub.change), stub.address, {"original": target, "site": site})

@@ -6,8 +6,8 @@ Offsets come from the host's own BTF.
 import struct
 import time
 
-from hypervigil.core.errors import MissingMemory, UsageError
-from hypervigil.core.units import PAGE_SIZE, VirtAddr
+from hypervigil.core.errors import UsageError
+from hypervigil.core.units import VirtAddr
 from hypervigil.lab.machine import Machine
 from hypervigil.lab.plant import lists
 from hypervigil.lab.plant.change import Write, pointer, put_all
@@ -15,7 +15,6 @@ from hypervigil.lab.truth import Planted
 
 _MOST_TASKS = 4096
 _PID_TYPES = 2
-_STRUCT_KVM = 0x2800
 
 
 def task_of(machine: Machine, pid: int) -> VirtAddr:
@@ -81,23 +80,10 @@ def rogue_machine(machine: Machine) -> Planted:
 
 def _owner(machine: Machine, entry: VirtAddr) -> tuple[VirtAddr, int]:
     """The process whose memory map a virtual machine names: `kvm.mm` comes before `kvm.vm_list`."""
-    before = _mapped_before(machine, entry)
+    before = lists.mapped_before(machine, entry)
     mm_at = machine.btf().member("task_struct", "mm").offset
     for word in machine.text("pidof nest").split():
         task = task_of(machine, int(word))
         if struct.pack("<Q", machine.memory.pointer(VirtAddr(task + mm_at))) in before:
             return task, int(word)
     raise UsageError("no process of the range owns the newest virtual machine")
-
-
-def _mapped_before(machine: Machine, end: VirtAddr) -> bytes:
-    """What is mapped before an address, as far back as a struct kvm can begin."""
-    start = VirtAddr(end & ~(PAGE_SIZE - 1))
-    content = machine.memory.read(start, end - start)
-    while end - start < _STRUCT_KVM:
-        start = VirtAddr(start - PAGE_SIZE)
-        try:
-            content = machine.memory.read(start, PAGE_SIZE) + content
-        except MissingMemory:
-            break
-    return content

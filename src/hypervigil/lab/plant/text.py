@@ -18,7 +18,7 @@ _BRANCH = 5
 _LOOK = 64
 
 
-def _entry(machine: Machine, names: list[str], module: str | None = None) -> tuple[Symbol, VirtAddr]:
+def ftrace_entry(machine: Machine, names: list[str], module: str | None = None) -> tuple[Symbol, VirtAddr]:
     """The function and the address of its ftrace site, after an `endbr64` or what sealing puts in its place.
 
     Source: arch/x86/include/asm/ibt.h, `gen_endbr_poison` (nopw before "x86/ibt: Clean up is_endbr()" of 6.15).
@@ -30,7 +30,7 @@ def _entry(machine: Machine, names: list[str], module: str | None = None) -> tup
 
 def ftrace_site(machine: Machine, *, function: list[str], where: str = "kvm_amd") -> Planted:
     """Makes the five-byte nop at a function's entry a call to code that only returns, with nobody registered."""
-    symbol, site = _entry(machine, function)
+    symbol, site = ftrace_entry(machine, function)
     if machine.memory.read(site, _BRANCH) != _NOP5:
         raise NotApplicable(f"{symbol.name} has no idle ftrace site")
     stub = only_returns(machine, where)
@@ -43,7 +43,7 @@ def detour(machine: Machine, *, function: list[str], module: str | None = None, 
     for name in function:
         if not machine.symbols.named(name, module):
             continue
-        symbol, site = _entry(machine, [name], module)
+        symbol, site = ftrace_entry(machine, [name], module)
         if machine.memory.read(site, _BRANCH) == _NOP5:
             site = VirtAddr(site + _BRANCH)
         displaced = movable(machine.memory.read(site, _LOOK))
@@ -58,7 +58,7 @@ def detour(machine: Machine, *, function: list[str], module: str | None = None, 
 
 def other_encoding(machine: Machine, *, function: list[str], module: str) -> Planted:
     """Replaces one instruction of a function by another encoding of the same instruction."""
-    symbol, site = _entry(machine, function, module)
+    symbol, site = ftrace_entry(machine, function, module)
     start = site - symbol.address + _BRANCH
     code = machine.memory.read(symbol.address, machine.symbols.end(symbol) - symbol.address)
     found = same_meaning(code, start)
