@@ -43,7 +43,7 @@ def main() -> None:
     sizes = [(mib, cost) for mib, cost in each_size([small, image], _OUT, _HYPERVIGIL, options.most)]
     results = {
         "date": datetime.now(UTC).strftime("%Y-%m-%d"),
-        "machine": f"{platform.machine()}, {_processor()}, load {load():.1f}",
+        "machine": f"{platform.machine()}, {_processor()}, load {load():.1f} while it ran",
         "versions": {"hypervigil": version("hypervigil"), "volatility3": version("volatility3")},
         "image_mib": image.stat().st_size >> 20,
         "symbol_file_seconds": round(prepared, 1),
