@@ -18,7 +18,7 @@ ARGS ?=
 # What the tests and the documentation need from Debian.
 PACKAGES := python3 python3-venv ca-certificates
 # What the lab needs to boot an emulated hypervisor; the targets that boot one ask for these as well.
-PACKAGES_LAB := apt busybox-static gcc libc6-dev qemu-system-x86 seabios util-linux
+PACKAGES_LAB := apt busybox-static gcc libc6-dev mmdebstrap qemu-system-x86 seabios util-linux
 
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 UV := build/uv/bin/uv

@@ -63,6 +63,7 @@ def test_a_module_builds_on_the_kernel() -> None:
     first_text = len(TEXT)
     module = btf(kind(first_text, STRUCT, 1, 40, members((NAMES["inner"], 2, 256))), text)
     assert Btf(module, Btf(BASE)).member("own", "inner.deep").offset == 36
+    assert Btf(module, Btf(BASE)).member("outer", "inner.deep").offset == 12
 
 
 @pytest.mark.parametrize(("structure", "path"), [("none", "x"), ("outer", "none"), ("outer", "first.x")])

@@ -87,6 +87,26 @@ def test_an_export_whose_symbol_may_be_lost_is_neither_compared_nor_wrong() -> N
     )
 
 
+@pytest.mark.parametrize("lost", ["__start___ksymtab", "__stop___ksymtab"])
+def test_a_table_whose_bounds_are_lost_is_a_gap(lost: str) -> None:
+    image = host()
+    table(image, "__ksymtab_gpl", ("exported_one", image.symbols["exported_one"][0]))
+    kernel = image.open()
+    symbols = kernel.symbols
+    kept = [at for at, name in enumerate(symbols.names) if name != lost]
+    kernel.use_symbols(
+        Symbols(
+            np.array([symbols.addresses[at] for at in kept], np.uint64),
+            [symbols.names[at] for at in kept],
+            "".join(symbols.types[at] for at in kept),
+            symbols.source,
+            losses=Losses((lost,), (), None, nameless=False),
+        )
+    )
+    found = compare_exports(kernel)
+    assert (found.compared, [gap.what for gap in found.gaps]) == (1, ["__ksymtab"])
+
+
 def test_per_cpu_symbols_are_not_compared() -> None:
     image = host()
     table(image, "__ksymtab_gpl", ("runqueues", image.symbols["exported_one"][0]))

@@ -77,10 +77,13 @@ class Btf:
             return self._base._name(at)  # noqa: SLF001 - its own kind
         return self._text[own : self._text.find(b"\0", own)].decode("ascii", "replace")
 
-    def _structures(self, name: str) -> Iterator[_Type]:
+    def _structures(self, name: str) -> "Iterator[tuple[Btf, _Type]]":
+        """Its own, then those of its base: what the kernel knows of a module's types is not said again."""
         for kind in self._types:
             if kind.kind == _STRUCT and kind.count and self._name(kind.name) == name:
-                yield kind
+                yield self, kind
+        if self._base is not None:
+            yield from self._base._structures(name)  # noqa: SLF001 - its own kind
 
     def size(self, structure: str) -> int:
         """Bytes of a structure.
@@ -88,7 +91,7 @@ class Btf:
         Raises:
             UsageError: there is no such structure.
         """
-        for kind in self._structures(structure):
+        for _, kind in self._structures(structure):
             return kind.size
         raise UsageError(f"the host's BTF has no struct {structure}")
 
@@ -98,8 +101,8 @@ class Btf:
         Raises:
             UsageError: there is no such structure or member.
         """
-        for kind in self._structures(structure):
-            found = self._walk(kind, path.split("."))
+        for owner, kind in self._structures(structure):
+            found = owner._walk(kind, path.split("."))  # noqa: SLF001 - its own kind
             if found is not None:
                 return found
         raise UsageError(f"the host's BTF has no {structure}.{path}")

@@ -41,27 +41,27 @@ def compare_exports(kernel: Kernel) -> Comparison:
     """Compare every exported symbol of the kernel with kallsyms.
 
     Raises:
-        MissingDescription: the tables or their type are not known.
+        MissingDescription: the kernel's symbols are not known, or it has no such tables.
     """
     items: list[Disagreement] = []
     gaps: list[Gap] = []
     compared = 0
-    tables = [s for s in ("__ksymtab", "__ksymtab_gpl") if kernel.symbols.find(f"__start_{s}") is not None]
-    if not tables:
-        raise MissingDescription("symbol __start___ksymtab was not found")
-    for name in tables:
-        start, stop = kernel.symbols.address(f"__start_{name}"), kernel.symbols.address(f"__stop_{name}")
+    symbols = kernel.symbols
+    for name in ("__ksymtab", "__ksymtab_gpl"):
         try:
-            found, count, unsure = _table(kernel, start, stop)
+            start = symbols.find(f"__start_{name}")
+            if start is None:
+                continue
+            found, count, unsure = _table(kernel, start, symbols.address(f"__stop_{name}"))
         except EvidenceError as fault:
             gaps.append(Gap(name, str(fault)))
             continue
         items += found
         compared += count - unsure
         if unsure:
-            gaps.append(
-                Gap(f"{unsure} entries of {name}", f"their symbols may be in a lost part of {kernel.symbols.source}")
-            )
+            gaps.append(Gap(f"{unsure} entries of {name}", f"their symbols may be in a lost part of {symbols.source}"))
+    if not compared and not gaps:
+        raise MissingDescription("symbol __start___ksymtab was not found")
     return Comparison(tuple(items), compared, tuple(gaps))
 
 

@@ -90,3 +90,29 @@ def test_a_site_keeps_the_size_it_was_built_with(site: bytes, original: bytes, o
     sites = jump_label_sites(made._replace(original=Code("kernel", TEXT, bytes(whole))))
     assert sites.lawful().tolist() == [lawful]
     assert sites.size.tolist() == [2 if original[:1] in {b"\x66", b"\xeb"} else 5]
+
+
+def listening(count: int, *, on: bool = True, prefix: str = "__tracepoint_") -> dict[int, str]:
+    """Who uses the labels of so many tracepoints, each at one place, and of a key that is something else."""
+    world = World()
+    entries = b""
+    for number in range(count + 1):
+        key, at, entry = DATA + 0x100 + 0x40 * number, AT + 8 * number, TABLE + 16 * number
+        world.put(at, rel(b"\xe9", at, TARGET + 0x100) if on else NOP5[0])
+        world.number(key + 8, int(on), 4)
+        world.symbol(f"{prefix}{number}" if number < count else "some_key", key)
+        entries += (at - entry).to_bytes(4, "little", signed=True)
+        entries += (TARGET + 0x100 - entry - 4).to_bytes(4, "little", signed=True)
+        entries += (key + 8 - entry - 8).to_bytes(8, "little", signed=True)
+    return dict(jump_label_sites(place(world, {"__jump_table": Table(TABLE, entries)})).owners)
+
+
+def test_tracepoints_that_somebody_listens_to_are_told() -> None:
+    assert listening(2) == {0: "tracepoint 0", 1: "tracepoint 1"}
+    assert listening(2, on=False) == {}
+    assert listening(2, prefix="other_") == {}
+
+
+def test_many_tracepoints_are_counted() -> None:
+    assert len(set(listening(8).values())) == 8
+    assert listening(9) == dict.fromkeys(range(9), "9 tracepoints")

@@ -4,10 +4,13 @@
 way the branch goes while the key is off (50ff18ab497a "jump_label: Implement generic support for relative references",
 4.20). A site has two or five bytes since ab3257042c26 "jump_label, x86: Allow short NOPs" (5.14), and keeps what it was
 built with. Whether it jumps follows from the key alone.
+
+A tracepoint's key is on while somebody listens (include/linux/tracepoint.h, `struct tracepoint`); that is worth saying.
 """
 
 import numpy as np
 
+from hypervigil.linux.system import System
 from hypervigil.linux.text.code import U8, U64, Mask, branch_targets, gather, is_any, moved
 from hypervigil.linux.text.place import Place
 from hypervigil.linux.text.sites import JMP, JMP8, NOP5, Sites, Table, branch, sizes
@@ -20,6 +23,8 @@ _TARGET_AT, _KEY_AT = 4, 8
 _FLAGS = 3
 _TAKEN = 1
 _SHORT, _LONG = 2, 5
+_TRACEPOINT = "__tracepoint_"
+_NAMED = 8
 
 
 def jump_label_sites(place: Place) -> Sites:
@@ -54,8 +59,20 @@ def jump_label_sites(place: Place) -> Sites:
         states=(("jump", jump & (wanted | blind)), ("nop", nop & (~wanted | blind))),
         legal="the jump to its target or the nop that its key asks for",
         expected=expected,
+        owners=_listening(place.system, key, np.flatnonzero(keys.s32() != 0).tolist()),
         unseen=((f"{unseen} keys of jump labels of {code.owner}", "not in the image"),) if unseen else (),
     )
+
+
+def _listening(system: System, keys: U64, rows: list[int]) -> dict[int, str]:
+    """Which of the sites whose key is on belong to tracepoints; many tracepoints are only counted."""
+    found: dict[int, str] = {}
+    for row in rows:
+        name = system.target(int(keys[row])).symbol
+        if name.startswith(_TRACEPOINT):
+            found[row] = f"tracepoint {name.removeprefix(_TRACEPOINT)}"
+    several = len(set(found.values()))
+    return found if several <= _NAMED else dict.fromkeys(found, f"{several} tracepoints")
 
 
 def _is_short(rows: U8) -> Mask:
