@@ -48,6 +48,21 @@ def test_the_digest_is_of_what_was_opened(tmp_path: Path) -> None:
         assert source.memory.read(PhysAddr(0), 6) == b"opened"
 
 
+@pytest.mark.parametrize("begun", [True, False])
+def test_an_image_is_let_go_afterwards(tmp_path: Path, *, begun: bool) -> None:
+    path = tmp_path / "image"
+    path.write_bytes(b"x" * 3 * CHUNK)
+    with open_source(str(path)) as source:
+        if begun:
+            source.begin()
+        source.memory.read(PhysAddr(0), 8)
+    del source
+    held = [link for link in Path("/proc/self/fd").iterdir() if link.exists() and link.samefile(path)]
+    assert held == []
+    assert str(path) not in Path("/proc/self/maps").read_text()
+    assert not any(thread.name.startswith("ThreadPoolExecutor") for thread in threading.enumerate())
+
+
 @pytest.mark.parametrize("begun", ["begun", ""])
 def test_the_digest_is_the_same_where_no_thread_can_be_started(
     begun: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path

@@ -64,7 +64,8 @@ def open_source(target: str) -> Iterator[Source]:
     elif target.startswith(_NOT_YET):
         raise UsageError(f"{target}: this kind of target is not read; {_RIGHT}")
     else:
-        yield _image(target)
+        with _image(target) as source:
+            yield source
 
 
 @contextmanager
@@ -129,7 +130,8 @@ def _recorded(data: memoryview, digest: str, chunks: tuple[int, ...]) -> Evidenc
     )
 
 
-def _image(target: str) -> Source:
+@contextmanager
+def _image(target: str) -> Iterator[Source]:
     with _named(target):
         memory = open_image(target)
     descriptor = os.open(target, os.O_RDONLY | os.O_CLOEXEC)
@@ -148,7 +150,11 @@ def _image(target: str) -> Source:
             notes=tuple(str(gap) for gap in memory.gaps),
         )
 
-    return Source(memory, name, describe, hashing.start)
+    try:
+        yield Source(memory, name, describe, hashing.start)
+    finally:
+        hashing.stop()
+        os.close(descriptor)
 
 
 class _Hashing:
@@ -157,16 +163,23 @@ class _Hashing:
     def __init__(self, descriptor: int, size: int) -> None:
         self._descriptor = descriptor
         self.size = size
+        self._pool: ThreadPoolExecutor | None = None
         self._running: list[Future[bytes]] | None = None
         self._digests: list[bytes] | None = None
 
     def start(self) -> None:
         """Begin; the process that begins must be the one that waits."""
-        pool = ThreadPoolExecutor(_THREADS)
+        self._pool = ThreadPoolExecutor(_THREADS)
         try:
-            self._running = [pool.submit(self._chunk, at) for at in range(0, self.size, CHUNK)]
+            self._running = [self._pool.submit(self._chunk, at) for at in range(0, self.size, CHUNK)]
         except RuntimeError:  # no thread can be started
-            pool.shutdown(wait=False, cancel_futures=True)
+            self.stop()
+
+    def stop(self) -> None:
+        """Give up what was not computed; the file is not read any more afterwards."""
+        if self._pool is not None:
+            self._pool.shutdown(cancel_futures=True)
+            self._pool = None
 
     def wait(self) -> list[bytes]:
         """The digests in order."""

@@ -93,7 +93,7 @@ def tell(machine: Machine, scenario: Scenario, planted: Planted | None) -> Truth
         release=machine.kernel.release,
         packages=machine.kernel.packages,
         cmdline=machine.text("cat /proc/cmdline").strip(),
-        qemu=f"{numbers['major']}.{numbers['minor']}.{numbers['micro']}{version['package']}",
+        qemu=f"{numbers['major']}.{numbers['minor']}.{numbers['micro']} {version['package']}".strip(),
         memory=machine.host.memory,
         planted=planted,
         anchors=anchors,
