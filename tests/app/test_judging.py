@@ -3,7 +3,6 @@
 import io
 
 import msgspec
-import numpy as np
 import pytest
 
 from hypervigil.app import judging
@@ -22,13 +21,13 @@ from hypervigil.memory.kernel import Kernel, open_kernel
 from hypervigil.memory.open import read_image
 from hypervigil.memory.reader import Reader
 from hypervigil.memory.recording import RecordingReader, ReplayReader
-from hypervigil.memory.symbols import Losses, Symbols
+from hypervigil.memory.symbols import Losses
 from tests.app.live import LiveImage
 from tests.extract.judged import SETTINGS, evidence, finding, judged, violated
 from tests.extract.tamperings import TAMPERINGS, exit_handler, system_call
 from tests.linux.c_types import words
 from tests.linux.host_builder import host
-from tests.linux.kernel_builder import DATA, RODATA, KernelImage
+from tests.linux.kernel_builder import DATA, RODATA, KernelImage, lose_symbols
 
 
 def test_the_sound_host_is_free_of_violations() -> None:
@@ -101,18 +100,7 @@ def test_lost_bounds_of_the_kernels_data_leave_open_what_leads_there_only(monkey
 
     def without_bounds(memory: Reader) -> Kernel:
         kernel = whole(memory)
-        symbols = kernel.symbols
-        kept = [i for i, name in enumerate(symbols.names) if name not in {"_edata", "__init_begin"}]
-        kernel.use_symbols(
-            Symbols(
-                np.array([symbols.addresses[i] for i in kept], np.uint64),
-                [symbols.names[i] for i in kept],
-                "".join(symbols.types[i] for i in kept),
-                symbols.source,
-                losses=Losses(("_edata", "__init_begin"), (), tuple(sorted(symbols.names))),
-            ),
-            kernel.table,
-        )
+        lose_symbols(kernel, Losses(("_edata", "__init_begin"), (), tuple(sorted(kernel.symbols.names))))
         return kernel
 
     monkeypatch.setattr(judging, "open_kernel", without_bounds)

@@ -7,10 +7,13 @@ tables of symbols and types at its end. All of memory is in the direct map; obje
 import struct
 from typing import Self
 
+import numpy as np
+
 from hypervigil.core.units import PAGE_SIZE
 from hypervigil.memory.kernel import Kernel, open_kernel
 from hypervigil.memory.open import read_image
 from hypervigil.memory.reader import Reader
+from hypervigil.memory.symbols import Losses, Symbols
 from tests.decode.elf_encoder import elf, note, qemu_state
 from tests.decode.kallsyms_encoder import encode
 from tests.linux.c_types import CTypes, words
@@ -41,6 +44,20 @@ FUNCTION = 16
 """Bytes of every function."""
 
 _FIRST_FRAME = 0x1_0000
+
+
+def lose_symbols(kernel: Kernel, losses: Losses) -> None:
+    """Takes symbols away from an opened kernel: those that are lost by `losses`, which its table then tells."""
+    symbols = kernel.symbols
+    kept = [at for at, name in enumerate(symbols.names) if name not in losses.placeless]
+    left = Symbols(
+        np.array([symbols.addresses[at] for at in kept], np.uint64),
+        [symbols.names[at] for at in kept],
+        "".join(symbols.types[at] for at in kept),
+        symbols.source,
+        losses=losses,
+    )
+    kernel.use_symbols(left, kernel.table)
 
 
 class KernelImage(Image):

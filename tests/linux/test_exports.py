@@ -1,15 +1,14 @@
 import struct
 
-import numpy as np
 import pytest
 
 from hypervigil.core.errors import MissingDescription
 from hypervigil.core.facts import Gap
 from hypervigil.linux import exports
 from hypervigil.linux.exports import Comparison, compare_exports
-from hypervigil.memory.symbols import Losses, Symbols
+from hypervigil.memory.symbols import Losses
 from tests.linux.host_builder import host
-from tests.linux.kernel_builder import KernelImage
+from tests.linux.kernel_builder import KernelImage, lose_symbols
 
 WIDTH = 12
 
@@ -69,16 +68,7 @@ def test_an_export_whose_symbol_may_be_lost_is_neither_compared_nor_wrong() -> N
     one, wrong = image.symbols["exported_one"][0], image.symbols["asm_exc_page_fault"][0]
     table(image, "__ksymtab_gpl", ("exported_one", one), ("lost_one", wrong), ("lost_two", wrong), ("never", wrong))
     kernel = image.open()
-    symbols = kernel.symbols
-    kernel.use_symbols(
-        Symbols(
-            np.array(symbols.addresses, np.uint64),
-            symbols.names,
-            symbols.types,
-            symbols.source,
-            losses=Losses(("lost_one", "lost_two"), (), tuple(sorted(symbols.names))),
-        )
-    )
+    lose_symbols(kernel, Losses(("lost_one", "lost_two"), (), tuple(sorted(kernel.symbols.names))))
     found = compare_exports(kernel)
     assert [item.name for item in found.items] == ["never"]
     assert found.compared == 3
@@ -92,17 +82,7 @@ def test_a_table_whose_bounds_are_lost_is_a_gap(lost: str) -> None:
     image = host()
     table(image, "__ksymtab_gpl", ("exported_one", image.symbols["exported_one"][0]))
     kernel = image.open()
-    symbols = kernel.symbols
-    kept = [at for at, name in enumerate(symbols.names) if name != lost]
-    kernel.use_symbols(
-        Symbols(
-            np.array([symbols.addresses[at] for at in kept], np.uint64),
-            [symbols.names[at] for at in kept],
-            "".join(symbols.types[at] for at in kept),
-            symbols.source,
-            losses=Losses((lost,), (), None, nameless=False),
-        )
-    )
+    lose_symbols(kernel, Losses((lost,), (), None, nameless=False))
     found = compare_exports(kernel)
     assert (found.compared, [gap.what for gap in found.gaps]) == (1, ["__ksymtab"])
 

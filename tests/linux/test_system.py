@@ -1,4 +1,3 @@
-import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -8,11 +7,11 @@ from hypervigil.core.facts import Gap
 from hypervigil.core.units import PAGE_SIZE
 from hypervigil.facts.pointers import Section, Target
 from hypervigil.linux.system import KERNEL, Range, System
-from hypervigil.memory.symbols import Losses, Symbols
+from hypervigil.memory.symbols import Losses
 from tests.extract.tamperings import hidden_module
 from tests.linux.c_types import CTypes, words
 from tests.linux.host_builder import host, system_of
-from tests.linux.kernel_builder import DATA, DATA_SIZE, FUNCTION, HEAP, RODATA, TEXT, KernelImage
+from tests.linux.kernel_builder import DATA, DATA_SIZE, FUNCTION, HEAP, RODATA, TEXT, KernelImage, lose_symbols
 from tests.linux.linux_types import KERNEL as KERNEL_TYPES
 from tests.linux.module_builder import FIRST
 
@@ -144,17 +143,7 @@ def test_all_views_of_modules_but_types_must_show_every_module() -> None:
 def lacking(*names: str, ranges: tuple[tuple[int, int], ...] = ()) -> System:
     """The system whose symbols lack some, which are said to be lost, and maybe others in ranges of addresses."""
     kernel = host().open()
-    symbols = kernel.symbols
-    kept = [i for i, name in enumerate(symbols.names) if name not in names]
-    kernel.use_symbols(
-        Symbols(
-            np.array([symbols.addresses[i] for i in kept], np.uint64),
-            [symbols.names[i] for i in kept],
-            "".join(symbols.types[i] for i in kept),
-            symbols.source,
-            losses=Losses(names, ranges, tuple(sorted(symbols.names))),
-        )
-    )
+    lose_symbols(kernel, Losses(names, ranges, tuple(sorted(kernel.symbols.names))))
     return System(kernel)
 
 
