@@ -22,6 +22,7 @@ from hypervigil.linux.members import number
 from hypervigil.linux.modules import Module, read_module
 from hypervigil.linux.system import System
 from hypervigil.linux.tasks import Task
+from hypervigil.linux.text.code import distinct
 from hypervigil.linux.vmap import VmapArea
 
 FREED = "freed"
@@ -76,7 +77,7 @@ def _each_waiting(system: System, tasks: Iterable[Task], function: str) -> Itera
     for task, _ in zip(tasks, range(_MOST_TASKS), strict=False):
         words = _stack(system, task)
         if ((words > np.uint64(start)) & (words < np.uint64(end))).any():
-            yield _Waiting(task, np.unique(words[(words >= _KERNEL_HALF) & (words % np.uint64(_WORD) == 0)]))
+            yield _Waiting(task, distinct(words[(words >= _KERNEL_HALF) & (words % np.uint64(_WORD) == 0)]))
 
 
 def _stack(system: System, task: Task) -> U64:
