@@ -27,6 +27,23 @@ def test_what_stood_there_stays_when_the_disk_is_full(tmp_path: Path, monkeypatc
     assert [path.name for path in tmp_path.iterdir()] == ["report"]
 
 
+def test_a_file_that_may_be_written_but_not_replaced_is_written_in_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "report").write_bytes(b"earlier")
+
+    def sticky(_: Path, __: Path) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(Path, "replace", sticky)
+    write_whole(tmp_path / "report", b"later")
+    assert (tmp_path / "report").read_bytes() == b"later"
+    assert [path.name for path in tmp_path.iterdir()] == ["report"]
+    with pytest.raises(UsageError, match="operation not permitted"):
+        write_whole(tmp_path / "other", b"one")
+    assert [path.name for path in tmp_path.iterdir()] == ["report"]
+
+
 def test_a_device_is_written_in_place() -> None:
     write_whole("/dev/null", b"gone")
     with pytest.raises(UsageError, match="/dev/full: no space left on device"):

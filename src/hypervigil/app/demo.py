@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from hypervigil.app.matrix import judge_image
+from hypervigil.app.writing import write_whole
 from hypervigil.core.report import Report
 from hypervigil.lab.images import Format, save
 from hypervigil.lab.kernels import fetch
@@ -64,6 +65,6 @@ def demonstrate(directory: Path, cache: Path, say: Callable[[str], None]) -> Sho
     hooked, seconds = judge_image(after)
     say(f"{hooked.verdict} after {seconds:.1f} s")
     page = directory / "report.html"
-    page.write_text(html.render(hooked), encoding="utf-8")
+    write_whole(page, html.render(hooked).encode())
     changes = () if planted is None else tuple((c.object, c.address) for c in planted.changes)
     return Shown(clean, hooked, changes, page)

@@ -34,11 +34,9 @@ def _replace(target: Path, data: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         partial.replace(target)
-    except PermissionError:
-        if not target.exists():
-            raise
-        target.write_bytes(data)
-    except OSError:
+    except OSError as fault:
         with contextlib.suppress(OSError):
             partial.unlink()
-        raise
+        if not isinstance(fault, PermissionError) or not target.exists():
+            raise
+        target.write_bytes(data)
