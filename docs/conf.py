@@ -21,6 +21,7 @@ html_title = "Hypervigil"
 html_logo = "_static/mark.svg"
 html_favicon = "_static/mark.svg"
 html_static_path = ["_static"]
+html_css_files = ["tables.css"]
 html_extra_path = ["reference/report-schema-1.json"]
 html_copy_source = False
 html_show_sphinx = False

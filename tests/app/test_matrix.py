@@ -196,8 +196,8 @@ def test_the_page_shows_every_cell_by_kind_and_version() -> None:
         "Made by hand.",
     )
     assert "| scenario | 5.10.0-9 | 6.12.0-1 |" in text
-    assert "| hook | **wrong**: a / b | KVM-001 (1.3 s) |" in text
-    assert "| plain | not run | nothing violated, 97% decided (0.0 s) |" in text
+    assert "| hook | **wrong**: a / b | [KVM-001](checks/kvm-001.md) (1.3\N{NO-BREAK SPACE}s) |" in text
+    assert "| plain | not run | nothing violated, 97% decided (0.0\N{NO-BREAK SPACE}s) |" in text
     assert "| old | n/a | not run |" in text
     assert text.index("## Tampering") < text.index("## Legitimate") < text.index("## Clean")
     assert "Made by hand." in text
