@@ -76,6 +76,30 @@ def test_a_second_copy_is_kept_for_comparison() -> None:
     assert [(info.osrelease, at) for info, at in search.others] == [("6.12.0-9-fake", frame)]
 
 
+@pytest.mark.parametrize("whole", [True, False])
+def test_copies_come_in_the_same_order_however_memory_is_cut(*, whole: bool) -> None:
+    image = kernel()
+    text = info_of(image)
+    early, late = sorted((image.frame(), image.frame()))
+    image.data[early : early + PAGE_SIZE] = (bytes(24) + text)[:PAGE_SIZE]
+    image.data[late : late + PAGE_SIZE] = text[:PAGE_SIZE].ljust(PAGE_SIZE, b"\0")
+    image.data[image.at["vmcoreinfo"] : image.at["vmcoreinfo"] + PAGE_SIZE] = bytes(PAGE_SIZE)
+    data = bytes(image.data)
+    pieces = [(0, data)] if whole else [(at, data[at : at + PAGE_SIZE]) for at in range(0, len(data), PAGE_SIZE)]
+    search = locate_kernel(read_image(memoryview(lime(*pieces))))
+    assert search.location is not None
+    assert search.location.vmcoreinfo is not None
+    assert search.location.vmcoreinfo[1] == early + 24
+    assert [at for _, at in search.others] == [late]
+
+
+def test_a_banner_across_pages_is_passed_over() -> None:
+    banner = b"Linux version 6.1.0\0"
+    for at, found in ((PAGE_SIZE - 14, 1), (PAGE_SIZE - 13, 0)):
+        data = (bytes(at) + banner).ljust(3 * PAGE_SIZE, b"x")
+        assert len(locate_kernel(read_image(memoryview(data))).candidates) == found
+
+
 @pytest.mark.parametrize(
     ("old", "new", "why"),
     [

@@ -101,16 +101,18 @@ def locate_kernel(memory: Reader) -> Search:
 
 
 def _each_vmcoreinfo(memory: Reader) -> Iterator[PhysAddr]:
-    """Physical addresses of texts that begin like VMCOREINFO, at the two places in a page where the kernel puts it."""
+    """Physical addresses of texts that begin like VMCOREINFO, at the two places in a page where the kernel puts it.
+
+    Ascending, so that a recording, which comes in other pieces, gives them in the same order.
+    """
     count = 0
     for start, chunk in each_chunk(memory, _CHUNK):
         pages = np.frombuffer(chunk, "<u8", count=len(chunk) // PAGE_SIZE * (PAGE_SIZE // 8)).reshape(-1, 512)
-        for word in _WORDS:
-            for page in np.flatnonzero(pages[:, word] == _FIRST_WORD).tolist():
-                count += 1
-                if count > _MAX_CANDIDATES:
-                    return
-                yield PhysAddr(start + page * PAGE_SIZE + 8 * word)
+        for page, column in np.argwhere(pages[:, _WORDS] == _FIRST_WORD).tolist():
+            count += 1
+            if count > _MAX_CANDIDATES:
+                return
+            yield PhysAddr(start + page * PAGE_SIZE + 8 * _WORDS[column])
 
 
 def _from_vmcoreinfo(memory: Reader, info: VmcoreInfo, address: PhysAddr) -> Location:
@@ -159,8 +161,9 @@ def _each_banner(memory: Reader) -> Iterator[PhysAddr]:
         data = bytes(chunk)
         at = data.find(_BANNER)
         while at >= 0 and count < _MAX_BANNERS:
-            count += 1
-            yield PhysAddr(start + at)
+            if at % PAGE_SIZE <= PAGE_SIZE - len(_BANNER):  # across pages it may be cut, here or in a recording
+                count += 1
+                yield PhysAddr(start + at)
             at = data.find(_BANNER, at + 1)
 
 
